@@ -1,0 +1,92 @@
+"""Constants: what does not depend on the input is computed once, by onnx's reference implementation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, helper, numpy_helper
+
+from .ir import Graph, Node, Subgraph, Value
+
+__all__ = ["evaluate", "fold_constants", "make_node"]
+
+# Not functions of their inputs, or nothing to compute.
+_NEVER = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
+_STANDARD = frozenset({""})
+
+
+def fold_constants(graph: Graph) -> Graph:
+    """Replace every node by its result whose inputs are all constants, or whose input's shape is asked for."""
+    constants: dict[str, Value] = {}
+    nodes: list[Node] = []
+
+    def known(name: str) -> np.ndarray[Any, Any] | None:
+        return constants[name].constant if name in constants else graph.constant(name)
+
+    for node in graph.nodes:
+        results = _results(node, graph, known)
+        if results is None or any(name in graph.outputs for name in node.outputs):
+            nodes.append(node)
+            continue
+        for name, result in zip(node.outputs, results, strict=False):
+            if name:
+                constants[name] = Value.of(name, result)
+    return graph.with_nodes(nodes, constants.values()) if constants else graph
+
+
+def _results(node: Node, graph: Graph, known: Any) -> Sequence[np.ndarray[Any, Any]] | None:
+    """What the node computes, where that is known without running the model."""
+    if node.domain not in _STANDARD or node.op_type in _NEVER:
+        return None
+    if any(isinstance(value, Subgraph) for value in node.attributes.values()):
+        return None
+    if node.op_type in ("Shape", "Size"):
+        return _shape_of(node, graph.value(node.inputs[0]).shape)
+    inputs = [known(name) if name else None for name in node.inputs]
+    if any(array is None and name for array, name in zip(inputs, node.inputs, strict=True)):
+        return None
+    return evaluate(node, dict(zip(node.inputs, inputs, strict=True)))
+
+
+def _shape_of(node: Node, shape: tuple[int | str | None, ...] | None) -> list[np.ndarray[Any, Any]] | None:
+    if shape is None:
+        return None
+    part = shape[node.attributes.get("start", 0) : node.attributes.get("end")]
+    if not all(isinstance(n, int) for n in part):
+        return None
+    numbers = np.array(part, np.int64)
+    return [numbers if node.op_type == "Shape" else np.array(np.prod(numbers), np.int64)]
+
+
+def evaluate(node: Node, inputs: Mapping[str, Any]) -> Sequence[np.ndarray[Any, Any]] | None:
+    """Run one node on arrays; None where onnx's reference does not implement it."""
+    from onnx.reference import ReferenceEvaluator
+
+    fed = {name: array for name, array in inputs.items() if name}
+    types = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in fed.items()]
+    asked = [name for name in node.outputs if name]
+    graph = helper.make_graph([make_node(node)], "one", types, [onnx.ValueInfoProto(name=name) for name in asked])
+    try:
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", node.opset)])
+        results = dict(zip(asked, ReferenceEvaluator(model).run(None, fed), strict=True))
+    except Exception:  # an operator or a form of one that the reference does not know: not folded
+        return None
+    if not all(isinstance(result, np.ndarray | np.generic) for result in results.values()):
+        return None
+    return [np.asarray(results.get(name, ())) for name in node.outputs]
+
+
+def make_node(node: Node) -> Any:
+    """The NodeProto of a node."""
+    proto = helper.make_node(node.op_type, node.inputs, node.outputs, node.name, domain=node.domain)
+    for name, value in node.attributes.items():
+        if isinstance(value, np.ndarray):
+            value = numpy_helper.from_array(value)
+        kind = AttributeProto.INTS if isinstance(value, list) and not value else None
+        proto.attribute.append(helper.make_attribute(name, value, attr_type=kind))
+    return proto

@@ -1,0 +1,250 @@
+"""From a file, bytes or a ModelProto to a Graph, and to what the runtime is given.
+
+The file itself is never rewritten: ``ModelFile.data`` are the bytes that run.  Only local functions
+are inlined first, since a runtime offers no tensor inside a function as output.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from ..errors import ModelError
+from .ir import Graph, Node, Subgraph, Value
+
+__all__ = ["ModelFile", "read_model"]
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model as it was given: serialized ``data``, its folder (external weights), its ``graph``.
+
+    ``skeleton`` is the protocol buffer without the weights' numbers, for shape inference;
+    ``metadata`` the file's key-value pairs.
+    """
+
+    data: bytes
+    folder: Path | None
+    path: Path | None
+    graph: Graph
+    skeleton: onnx.ModelProto
+    metadata: Mapping[str, str]
+    producer: str
+
+
+def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> ModelFile:
+    """Read a model from a path, bytes or a ModelProto.
+
+    Raises ModelError where it is missing, not ONNX, truncated, or lacks its external weights.
+    """
+    path = None
+    if isinstance(source, onnx.ModelProto):
+        data, what = source.SerializeToString(), "the ModelProto"
+    elif isinstance(source, bytes | bytearray | memoryview):
+        data, what = bytes(source), "the given bytes"
+    else:
+        path = Path(source)
+        data, what = _read_bytes(path), str(path)
+    proto = _parse(data, what)
+    folder = path.resolve().parent if path else None
+    _check_external(proto, folder, what)
+    if proto.functions:
+        proto = _inline(proto, what)
+        data = proto.SerializeToString()
+    graph = _build(proto, folder)
+    return ModelFile(
+        data=data,
+        folder=folder,
+        path=path,
+        graph=graph,
+        metadata={entry.key: entry.value for entry in proto.metadata_props},
+        producer=" ".join(filter(None, (proto.producer_name, proto.producer_version))),
+        skeleton=_strip(proto),
+    )
+
+
+def _read_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        raise ModelError(f"{path} is a folder; give the .onnx file in it")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ModelError(f"there is no file {path}; give the path of an .onnx file, or zoo:NAME") from None
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _parse(data: bytes, what: str) -> onnx.ModelProto:
+    try:
+        proto = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's own DecodeError, by whichever backend
+        raise ModelError(
+            f"{what} is not an ONNX model, or is cut off ({len(data)} bytes: {error}); "
+            "export or download it again"
+        ) from None
+    if not proto.graph.output or not (proto.graph.node or proto.graph.initializer):
+        raise ModelError(f"{what} holds no ONNX graph; export or download it again")
+    return proto
+
+
+def _check_external(proto: onnx.ModelProto, folder: Path | None, what: str) -> None:
+    """Every file of external weights is there and long enough."""
+    problems: dict[str, str] = {}
+    for tensor in proto.graph.initializer:
+        if not uses_external_data(tensor):
+            continue
+        info = ExternalDataInfo(tensor)
+        if folder is None:
+            raise ModelError(
+                f"{what} keeps weights in a separate file ({info.location}): give the path of the model instead"
+            )
+        file = folder / info.location
+        if not file.is_file():
+            problems.setdefault(info.location, "is missing")
+        elif file.stat().st_size < (info.offset or 0) + (info.length or 0):
+            problems.setdefault(info.location, "is cut off")
+    if problems:
+        listed = ", ".join(f"{name} {problem}" for name, problem in list(problems.items())[:5])
+        raise ModelError(
+            f"{what} keeps weights in other files, and of these {listed}; "
+            f"put {'it' if len(problems) == 1 else 'them'} into {folder}"
+        )
+
+
+def _inline(proto: onnx.ModelProto, what: str) -> onnx.ModelProto:
+    from onnx.inliner import inline_local_functions
+
+    try:
+        return inline_local_functions(proto)
+    except Exception as error:
+        raise ModelError(f"the local functions of {what} cannot be inlined: {error}") from None
+
+
+def _strip(proto: onnx.ModelProto, keep: int = 1024) -> onnx.ModelProto:
+    """A copy in which large weights are graph inputs of the same type: quick to infer shapes with."""
+    skeleton = onnx.ModelProto()
+    skeleton.ir_version = max(proto.ir_version, 4)
+    skeleton.opset_import.extend(proto.opset_import)
+    graph = skeleton.graph
+    graph.name = proto.graph.name or "graph"
+    graph.node.extend(proto.graph.node)
+    graph.output.extend(proto.graph.output)
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    graph.input.extend(entry for entry in proto.graph.input if entry.name not in weights)
+    for tensor in proto.graph.initializer:
+        if np.prod(tensor.dims, dtype=np.int64) <= keep and not uses_external_data(tensor):
+            graph.initializer.append(tensor)
+        else:
+            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    return skeleton
+
+
+def _build(proto: onnx.ModelProto, folder: Path | None) -> Graph:
+    graph = proto.graph
+    values: dict[str, Value] = {}
+    for entry in (*graph.value_info, *graph.output, *graph.input):
+        values[entry.name] = Value(entry.name, *type_of(entry))
+    for tensor in graph.initializer:
+        values[tensor.name] = _initializer(tensor, folder)
+    weights = {tensor.name for tensor in graph.initializer}
+    opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
+    names = _unique_names(graph.node)
+    nodes = tuple(_node(node, name, opsets) for node, name in zip(graph.node, names, strict=True))
+    return Graph(
+        name=graph.name,
+        nodes=nodes,
+        values=values,
+        inputs=tuple(entry.name for entry in graph.input if entry.name not in weights),
+        outputs=tuple(entry.name for entry in graph.output),
+        opsets=opsets,
+    )
+
+
+def type_of(entry: onnx.ValueInfoProto) -> tuple[np.dtype[Any] | None, tuple[int | str | None, ...] | None]:
+    """Dtype and shape that a ValueInfoProto states, None where it does not."""
+    if not entry.type.HasField("tensor_type"):
+        return None, None
+    tensor = entry.type.tensor_type
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type) if tensor.elem_type else None
+    if not tensor.HasField("shape"):
+        return dtype, None
+    return dtype, tuple(_dimension(dim) for dim in tensor.shape.dim)
+
+
+def _dimension(dim: Any) -> int | str | None:
+    if dim.HasField("dim_value"):
+        return int(dim.dim_value) if dim.dim_value > 0 else None  # old exporters write 0 or -1 for "any"
+    return str(dim.dim_param) or None
+
+
+def _initializer(tensor: onnx.TensorProto, folder: Path | None) -> Value:
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    content = partial(numpy_helper.to_array, tensor, base_dir=str(folder or ""))
+    return Value(tensor.name, dtype, tuple(tensor.dims), content)
+
+
+def _domain(domain: str) -> str:
+    return "" if domain == "ai.onnx" else domain
+
+
+def _unique_names(nodes: Any) -> Iterator[str]:
+    """The file's node names, or "Conv_3" (the fourth Conv) where one is empty or repeated."""
+    given = Counter(node.name for node in nodes)
+    seen: Counter[str] = Counter()
+    taken = set(given)
+    for node in nodes:
+        name = node.name
+        if not name or given[name] > 1:
+            name = f"{node.op_type}_{seen[node.op_type]}"
+            while name in taken:
+                name += "_"
+            taken.add(name)
+        seen[node.op_type] += 1
+        yield name
+
+
+def _node(node: onnx.NodeProto, name: str, opsets: Mapping[str, int]) -> Node:
+    domain = _domain(node.domain)
+    return Node(
+        name=name,
+        op_type=node.op_type,
+        inputs=tuple(node.input),
+        outputs=tuple(node.output),
+        attributes={entry.name: _attribute(entry) for entry in node.attribute},
+        domain=domain,
+        opset=opsets.get(domain, 1),
+        origin=(name,),
+    )
+
+
+def _attribute(attribute: onnx.AttributeProto) -> Any:
+    value = helper.get_attribute_value(attribute)
+    match attribute.type:
+        case onnx.AttributeProto.STRING:
+            return value.decode("utf-8", "replace")
+        case onnx.AttributeProto.STRINGS:
+            return [entry.decode("utf-8", "replace") for entry in value]
+        case onnx.AttributeProto.TENSOR:
+            return numpy_helper.to_array(value)
+        case onnx.AttributeProto.GRAPH:
+            return Subgraph(_captured(value))
+        case onnx.AttributeProto.FLOATS | onnx.AttributeProto.INTS:
+            return list(value)
+    return value
+
+
+def _captured(graph: onnx.GraphProto) -> tuple[str, ...]:
+    """Names that a subgraph reads from the graph around it."""
+    own = {entry.name for entry in graph.input} | {tensor.name for tensor in graph.initializer}
+    own.update(name for node in graph.node for name in node.output)
+    return tuple(dict.fromkeys(name for node in graph.node for name in node.input if name and name not in own))

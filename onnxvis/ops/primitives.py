@@ -1,0 +1,216 @@
+"""What every executor implements: about thirty primitives on arrays.
+
+An *array* is whatever the executor works on (``numpy.ndarray``, ``cupy.ndarray``,
+``trace.Traced``).  It has ``shape`` (a tuple of integers, always known) and ``dtype``, and it supports
+``+ - * /``, unary ``-``, the comparisons ``> >= < <= ==`` (giving boolean arrays) and ``& | ~`` on
+boolean arrays, with NumPy's broadcasting and with Python numbers taking the array's dtype.
+
+The abstract methods are the closed set; an executor implements all of them and nothing else.  The
+methods below them are written in terms of the set: an executor may override one for speed, never
+to change what it computes.  Numbers are of one floating dtype per run (``Ops.dtype``: float32, or
+float64 for a float64 model); shapes, axes and windows are plain Python integers.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .window import Window
+
+__all__ = ["Array", "Ops", "Shape"]
+
+Array = Any
+Shape = tuple[int, ...]
+
+
+class Ops(ABC):
+    """The primitives, for numbers of one floating ``dtype``."""
+
+    def __init__(self, dtype: Any = np.float32) -> None:
+        self.dtype = np.dtype(dtype)
+
+    # ---- constants -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def constant(self, array: Any) -> Array:
+        """A NumPy array as an array of this executor; floating ones become ``dtype``."""
+
+    @abstractmethod
+    def zeros(self, shape: Shape) -> Array:
+        """Zeros of ``dtype``."""
+
+    # ---- one number at a time --------------------------------------------------------------------
+
+    @abstractmethod
+    def where(self, condition: Array, a: Array | float, b: Array | float = 0.0) -> Array:
+        """``a`` where the condition holds, else ``b``; all three broadcast."""
+
+    @abstractmethod
+    def maximum(self, a: Array, b: Array | float) -> Array:
+        """The larger of both."""
+
+    @abstractmethod
+    def minimum(self, a: Array, b: Array | float) -> Array:
+        """The smaller of both."""
+
+    @abstractmethod
+    def abs(self, x: Array) -> Array:
+        """|x|."""
+
+    @abstractmethod
+    def exp(self, x: Array) -> Array:
+        """e to the x."""
+
+    @abstractmethod
+    def log(self, x: Array) -> Array:
+        """Natural logarithm."""
+
+    @abstractmethod
+    def sqrt(self, x: Array) -> Array:
+        """Square root."""
+
+    @abstractmethod
+    def tanh(self, x: Array) -> Array:
+        """Hyperbolic tangent."""
+
+    @abstractmethod
+    def erf(self, x: Array) -> Array:
+        """Gauss error function."""
+
+    @abstractmethod
+    def power(self, a: Array, b: Array | float) -> Array:
+        """``a`` to the ``b``."""
+
+    # ---- along axes ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def sum(self, x: Array, axes: Sequence[int], keepdims: bool = False) -> Array:
+        """Sum over the axes (non-negative, distinct)."""
+
+    @abstractmethod
+    def argmax(self, x: Array, axis: int) -> Array:
+        """Index (int64) of the first maximum along the axis, which stays with length 1."""
+
+    # ---- moving data -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def reshape(self, x: Array, shape: Shape) -> Array:
+        """The same numbers in row-major order under another shape (no -1)."""
+
+    @abstractmethod
+    def transpose(self, x: Array, axes: Sequence[int]) -> Array:
+        """Axis i of the result is axis ``axes[i]`` of x."""
+
+    @abstractmethod
+    def expand(self, x: Array, shape: Shape) -> Array:
+        """Broadcast to exactly this shape."""
+
+    @abstractmethod
+    def concat(self, arrays: Sequence[Array], axis: int) -> Array:
+        """Join along an axis."""
+
+    @abstractmethod
+    def slice(self, x: Array, key: tuple[slice, ...]) -> Array:
+        """NumPy's basic slicing, one slice an axis; steps may be negative."""
+
+    @abstractmethod
+    def unslice(self, g: Array, key: tuple[slice, ...], shape: Shape) -> Array:
+        """Adjoint of ``slice``: zeros of ``shape`` with ``g`` written at ``key``."""
+
+    # ---- linear maps -----------------------------------------------------------------------------
+
+    @abstractmethod
+    def matmul(self, a: Array, b: Array) -> Array:
+        """Matrix product over the last two axes (both of rank ≥ 2), the others broadcast."""
+
+    @abstractmethod
+    def conv(self, x: Array, w: Array, window: Window, group: int = 1) -> Array:
+        """Cross-correlation, zeros as padding.
+
+        x: N×C×size_in, w: M×(C/group)×kernel, result: N×M×size_out.
+        """
+
+    @abstractmethod
+    def conv_transpose(self, g: Array, w: Array, window: Window, group: int = 1) -> Array:
+        """Adjoint of ``conv`` in x: g: N×M×size_out, w as there, result: N×C×size_in."""
+
+    @abstractmethod
+    def window_sum(self, x: Array, window: Window) -> Array:
+        """Sum over each window, zeros as padding: N×C×size_in to N×C×size_out."""
+
+    @abstractmethod
+    def window_spread(self, g: Array, window: Window) -> Array:
+        """Adjoint of ``window_sum``: N×C×size_out to N×C×size_in."""
+
+    @abstractmethod
+    def max_route(self, g: Array, x: Array, window: Window) -> Array:
+        """Adjoint of max pooling at x: each g goes to the first maximum (row-major) of its window.
+
+        g: N×C×size_out, x and result: N×C×size_in.  Padding never wins.
+        """
+
+    # ---- in terms of the set ---------------------------------------------------------------------
+
+    def positive(self, x: Array) -> Array:
+        """x⁺ = max(x, 0)."""
+        return self.maximum(x, 0.0)
+
+    def negative(self, x: Array) -> Array:
+        """x⁻ = min(x, 0)."""
+        return self.minimum(x, 0.0)
+
+    pos, neg = positive, negative
+
+    def sign(self, x: Array) -> Array:
+        """−1, 0 or 1."""
+        return self.where(x > 0, 1.0, self.where(x < 0, -1.0, 0.0 * x))
+
+    def sigmoid(self, x: Array) -> Array:
+        """1/(1 + e⁻ˣ), written with tanh so that it cannot overflow."""
+        return 0.5 * self.tanh(0.5 * x) + 0.5
+
+    def stabilize(self, z: Array, epsilon: float = 1e-6) -> Array:
+        """z + sign(z)·ε with sign(0) = +1: what LRP divides by."""
+        return self.where(z >= 0, z + epsilon, z - epsilon)
+
+    stab = stabilize
+
+    def mean(self, x: Array, axes: Sequence[int], keepdims: bool = False) -> Array:
+        """Arithmetic mean over the axes."""
+        return self.sum(x, axes, keepdims) * (1.0 / math.prod(x.shape[axis] for axis in axes))
+
+    def unbroadcast(self, g: Array, shape: Shape) -> Array:
+        """Adjoint of ``expand``: sum g over the axes along which ``shape`` was stretched."""
+        extra = len(g.shape) - len(shape)
+        axes = [*range(extra)]
+        axes += [i + extra for i, n in enumerate(shape) if n == 1 and g.shape[i + extra] != 1]
+        g = self.sum(g, axes, keepdims=True) if axes else g
+        return g if tuple(g.shape) == tuple(shape) else self.reshape(g, tuple(shape))
+
+    def conv_weight(self, x: Array, g: Array, window: Window, group: int = 1) -> Array:
+        """Adjoint of ``conv`` in w: a convolution of x with g, strides and dilations exchanged.
+
+        x: N×C×size_in, g: N×M×size_out, result: M×(C/group)×kernel.
+        """
+        samples, channels, filters = x.shape[0], x.shape[1] // group, g.shape[1]
+        spatial = tuple(range(3, 3 + len(window.kernel)))
+        x = self.reshape(x, (samples, group, channels, *window.size_in))
+        x = self.transpose(x, (2, 1, 0, *spatial))
+        x = self.reshape(x, (channels, group * samples, *window.size_in))
+        g = self.transpose(g, (1, 0, *(axis - 1 for axis in spatial)))
+        exchanged = Window(
+            kernel=window.size_out,
+            strides=window.dilations,
+            dilations=window.strides,
+            before=window.before,
+            size_in=window.size_in,
+            size_out=window.kernel,
+        )
+        w = self.conv(x, g, exchanged, group)  # (C/group)×M×kernel
+        assert w.shape[:2] == (channels, filters)
+        return self.transpose(w, (1, 0, *(axis - 1 for axis in spatial)))
