@@ -336,14 +336,18 @@ class TraceOps(Ops):
         if tuple(shape) == x.shape:
             return x
         known = self._moved(x, shape, lambda value: value.reshape(shape))
-        return known or self.emit("Reshape", [x, self.indices(shape)], shape, dtype=x.dtype, signs=x.signs)
+        if known is not None:
+            return known
+        return self.emit("Reshape", [x, self.indices(shape)], shape, dtype=x.dtype, signs=x.signs)
 
     def transpose(self, x: Traced, axes: Sequence[int]) -> Traced:
         if list(axes) == list(range(len(x.shape))):
             return x
         shape = [x.shape[axis] for axis in axes]
         known = self._moved(x, shape, lambda value: np.ascontiguousarray(value.transpose(axes)))
-        return known or self.emit("Transpose", [x], shape, dtype=x.dtype, signs=x.signs, perm=[*axes])
+        if known is not None:
+            return known
+        return self.emit("Transpose", [x], shape, dtype=x.dtype, signs=x.signs, perm=[*axes])
 
     def expand(self, x: Traced, shape: Shape) -> Traced:
         if tuple(shape) == x.shape:
@@ -371,8 +375,10 @@ class TraceOps(Ops):
         shape = [len(range(*bounds)) for bounds in ranges]
         known = self._moved(x, shape, lambda value: np.ascontiguousarray(value[key]))
         cut = [i for i, (bounds, n) in enumerate(zip(ranges, x.shape, strict=True)) if bounds != (0, n, 1)]
-        if known or not cut:
-            return known or x
+        if known is not None:
+            return known
+        if not cut:
+            return x
         starts, stops, steps = zip(*(ranges[i] for i in cut), strict=True)
         stops = tuple(stop if stop >= 0 else np.iinfo(np.int64).min for stop in stops)
         inputs = [x, *map(self.indices, (starts, stops, cut, steps))]
@@ -380,7 +386,7 @@ class TraceOps(Ops):
 
     def unslice(self, g: Traced, key: tuple[slice, ...], shape: Shape) -> Traced:
         known = self._moved(g, shape, lambda value: self.host.unslice(value, key, shape))
-        if known:
+        if known is not None:
             return known
         before, after = [0] * len(shape), [0] * len(shape)
         for axis, (part, n) in enumerate(zip(key, shape, strict=True)):

@@ -1,0 +1,107 @@
+"""The compiled executor: the plan traced into an ONNX model that onnxruntime runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from ..graph.analysis import nonnegative
+from ..ops.trace import Emitted, Traced, TraceOps
+from .forward import Record
+from .plan import Plan
+from .runtime import Runtime
+from .walk import walk
+
+__all__ = ["CompiledExecutor", "trace"]
+
+OPSET, IR_VERSION = 18, 8
+SEED, RESULT = "seed of ", "result at "
+
+
+class CompiledExecutor:
+    """Runs a plan as one onnxruntime session; ``model`` is what it runs."""
+
+    name = "compiled"
+
+    def __init__(self, plan: Plan, runtime: Runtime, dtype: Any = np.float32) -> None:
+        self.plan, self.runtime, self.dtype = plan, runtime, np.dtype(dtype)
+        model, self.needs = trace(plan, dtype)
+        self.session = runtime.session(model.SerializeToString())
+        self._inputs = {entry.name for entry in self.session.get_inputs()}
+
+    def backward(self, record: Record, seeds: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+        """What arrives at ``plan.wrt`` (see ``HostExecutor.backward``)."""
+        feeds = {name: record.raw[name] for name in self.needs}
+        for name, seed in seeds.items():
+            if SEED + name in self._inputs:
+                feeds[SEED + name] = self.runtime.value(np.asarray(seed, self.dtype))
+        results = self.runtime.run(self.session, [RESULT + name for name in self.plan.wrt], feeds)
+        return {name: value.numpy() for name, value in zip(self.plan.wrt, results, strict=True)}
+
+
+def trace(plan: Plan, dtype: Any = np.float32) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The plan as an ONNX model, and the names of the forward pass' tensors that it takes.
+
+    Further inputs are "seed of NAME" for every seed, outputs "result at NAME" for every tensor in
+    ``plan.wrt``.  Raises NotTraceableError where a rule needs real arrays.
+    """
+    ops = TraceOps(dtype)
+    signs = nonnegative(plan.graph)
+    inputs: dict[str, Traced] = {}
+    types: dict[str, tuple[Any, tuple[int, ...]]] = {}
+
+    def add_input(name: str, tensor: str, kind: Any) -> Traced:
+        if name not in inputs:
+            types[name] = (kind, plan.graph.shape(tensor))
+            inputs[name] = ops.input(name, types[name][1], kind, int(name in signs))
+        return inputs[name]
+
+    def read(name: str) -> Traced:
+        return add_input(name, name, plan.graph.value(name).dtype or np.dtype(np.float32))
+
+    seeds = {name: add_input(SEED + name, name, ops.dtype) for name in plan.seeds}
+    results = walk(plan, ops, read, seeds)
+    outputs = [
+        ops.emit("Identity", [results[name]], results[name].shape, result_name=RESULT + name) for name in plan.wrt
+    ]
+    nodes = _alive(ops.nodes, [output.name for output in outputs])
+    used = {name for node in nodes for name in node.inputs}
+    graph = helper.make_graph(
+        [_node(node) for node in nodes],
+        "backward",
+        [_info(name, *types[name]) for name in inputs if name in used],
+        [_info(RESULT + name, ops.dtype, results[name].shape) for name in plan.wrt],
+        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in ops.constants.items() if name in used],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    return model, tuple(name for name in inputs if name in used and not name.startswith(SEED))
+
+
+def _alive(nodes: Sequence[Emitted], outputs: Sequence[str]) -> list[Emitted]:
+    """Nodes that an output depends on; the outputs under their own names."""
+    wanted = set(outputs)
+    kept = []
+    for node in reversed(nodes):
+        if node.output in wanted:
+            wanted.update(node.inputs)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _node(node: Emitted) -> onnx.NodeProto:
+    attributes = dict(node.attributes)
+    position = attributes.pop("output", 0)
+    output = attributes.pop("result_name", node.output)
+    if "to" in attributes:
+        attributes["to"] = helper.np_dtype_to_tensor_dtype(np.dtype(attributes["to"]))
+    # An unnamed output in front is one that nobody reads, except that MaxPool insists on its first.
+    unread = [f"{output} unread {i}" for i in range(position)]
+    return helper.make_node(node.op_type, node.inputs, [*unread, output], **attributes)
+
+
+def _info(name: str, dtype: Any, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)

@@ -1,0 +1,133 @@
+"""The engine: one model file, its graphs for the shapes that came, and what was compiled for them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import numpy as np
+
+from ..errors import UsageError
+from ..graph.canonical import canonicalize
+from ..graph.ir import Graph
+from ..graph.load import ModelFile
+from ..graph.shapes import infer, specialize, with_types
+from ..ops.trace import NotTraceableError
+from ..rules import registry
+from .compiled import CompiledExecutor
+from .forward import Forward, Record
+from .host import HostExecutor
+from .plan import Pass, make_plan
+from .runtime import Runtime
+
+__all__ = ["Engine", "Executor"]
+
+Executor = CompiledExecutor | HostExecutor
+Shapes = Mapping[str, tuple[int, ...]]
+Seeds = Mapping[str, np.ndarray[Any, Any]]
+T = TypeVar("T")
+
+
+class Engine:
+    """Runs forward and backward passes over a model file, and keeps what it has built.
+
+    ``executor``: "compiled", "host", or "auto" (compiled, host where a rule cannot be traced).
+    """
+
+    PLANS, GRAPHS = 16, 16  # how many are kept
+
+    def __init__(self, file: ModelFile, runtime: Runtime, executor: str = "auto") -> None:
+        if executor not in ("auto", "compiled", "host"):
+            raise UsageError(f"no executor {executor!r}; there are 'auto', 'compiled' and 'host'")
+        self.file, self.runtime, self.executor = file, runtime, executor
+        self.forward = Forward(file, runtime)
+        self.file_graph = with_types(file.graph, infer(file))
+        self.graph = canonicalize(self.file_graph)
+        self._graphs: OrderedDict[Hashable, Graph] = OrderedDict()
+        self._executors: OrderedDict[Hashable, Executor] = OrderedDict()
+
+    def graph_with(self, tensors: Iterable[str]) -> Graph:
+        """The canonical graph, with these tensors of the file in it even where merging would drop them."""
+        hidden = frozenset(name for name in tensors if not self._visible(name))
+        if not hidden:
+            return self.graph
+        return _kept(self._graphs, hidden, self.GRAPHS, lambda: canonicalize(self.file_graph, hidden))
+
+    def _visible(self, name: str) -> bool:
+        return name in self.graph.producers or name in self.graph.inputs or name not in self.file_graph.producers
+
+    def specialized(self, feeds: Seeds, tensors: Iterable[str] = ()) -> Graph:
+        """The canonical graph for inputs of these shapes."""
+        graph = self.graph_with(tensors)
+        shapes = {name: array.shape for name, array in feeds.items()}
+        key = (id(graph), tuple(sorted(shapes.items())))
+
+        def build() -> Graph:
+            made = specialize(graph, self.file, shapes, lambda names: self.forward.types(feeds, names))
+            return replace(made)
+
+        return _kept(self._graphs, key, self.GRAPHS, build)
+
+    def backward(
+        self, feeds: Seeds, backward: Pass, seeds: Iterable[str], wrt: Iterable[str]
+    ) -> Executor:
+        """An executor for a backward pass from ``seeds`` to ``wrt``, for inputs of these shapes."""
+        seeds, wrt = tuple(seeds), tuple(wrt)
+        graph = self.specialized(feeds, (*seeds, *wrt))
+        key = (id(graph), backward.key, seeds, wrt, registry.version)
+        return _kept(self._executors, key, self.PLANS, lambda: self._build(graph, backward, seeds, wrt))
+
+    def _build(self, graph: Graph, backward: Pass, seeds: tuple[str, ...], wrt: tuple[str, ...]) -> Executor:
+        plan = make_plan(graph, backward, seeds, wrt)
+        dtype = self._dtype(graph, seeds)
+        if self.executor == "host" or (self.executor == "auto" and not plan.traceable):
+            return HostExecutor(plan, dtype)
+        try:
+            return CompiledExecutor(plan, self.runtime, dtype)
+        except NotTraceableError:
+            if self.executor == "compiled":
+                raise
+            return HostExecutor(plan, dtype)
+
+    @staticmethod
+    def _dtype(graph: Graph, seeds: tuple[str, ...]) -> np.dtype[Any]:
+        """float64 for a float64 model, else float32."""
+        double = np.dtype(np.float64)
+        return double if any(graph.value(name).dtype == double for name in seeds) else np.dtype(np.float32)
+
+    def run(self, feeds: Seeds, names: Iterable[str]) -> Record:
+        """A forward pass that keeps ``names``."""
+        return self.forward.run(feeds, names)
+
+    def vjp(
+        self,
+        feeds: Seeds,
+        seed: Callable[[Record], Seeds] | Seeds,
+        at: Iterable[str],
+        wrt: Iterable[str],
+        backward: Pass,
+        also: Iterable[str] = (),
+    ) -> tuple[Record, dict[str, np.ndarray[Any, Any]]]:
+        """One forward and one backward pass.
+
+        ``seed``: arrays by tensor name, or a function of the record that makes them, for the tensors
+        ``at``; ``also``: further tensors to keep.  Returns the record and what arrived at ``wrt``.
+        """
+        at = tuple(at)
+        executor = self.backward(feeds, backward, at, wrt)
+        record = self.run(feeds, (*executor.needs, *at, *also))
+        seeds = seed(record) if callable(seed) else seed
+        return record, executor.backward(record, seeds)
+
+
+def _kept(cache: OrderedDict[Hashable, T], key: Hashable, limit: int, build: Callable[[], T]) -> T:
+    """The cached value, built where it is not there; the least recently used are let go of."""
+    if key in cache:
+        cache.move_to_end(key)
+    else:
+        cache[key] = build()
+        while len(cache) > limit:
+            cache.popitem(last=False)
+    return cache[key]

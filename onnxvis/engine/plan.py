@@ -1,0 +1,170 @@
+"""The plan: which rules run, in which order, on which tensors.  Everything is resolved before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import MissingRuleError, TargetError
+from ..graph.ir import Graph, Node, Subgraph
+from ..rules import Composite, Rule, registry
+from ..rules.step import needed
+
+__all__ = ["Pass", "Plan", "make_plan"]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A backward pass to plan: a method of the registry or a composite, with settings for its rules."""
+
+    method: str | Composite = "gradient"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        """How errors call it."""
+        return self.method if isinstance(self.method, str) else f"composite {self.method.name}"
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Equal for passes that do the same."""
+        method = self.method if isinstance(self.method, str) else self.method.key
+        return (method, tuple(sorted(self.settings.items())))
+
+    def assign(self, node: Node, graph: Graph) -> str:
+        """The method whose rule this node gets."""
+        return self.method if isinstance(self.method, str) else self.method.assign(node, graph)
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One node on the way back: its rule, the rule's settings, the input positions it propagates to."""
+
+    node: Node
+    rule: Rule
+    settings: Mapping[str, Any]
+    wanted: frozenset[int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in the order in which they run (last node first).
+
+    ``seeds``: tensors at which the pass starts; ``wrt``: tensors at which its results are collected;
+    ``needs``: tensors of the forward pass that the rules may read.
+    """
+
+    graph: Graph
+    steps: tuple[PlannedStep, ...]
+    seeds: tuple[str, ...]
+    wrt: tuple[str, ...]
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Tensors of the forward pass that the rules declare to need, constants excepted."""
+        names = (name for step in self.steps for name in needed(step.rule.needs, step.node))
+        return tuple(dict.fromkeys(name for name in names if not self.graph.is_constant(name)))
+
+    @property
+    def traceable(self) -> bool:
+        """False where a rule only works on real arrays."""
+        return all(step.rule.traceable for step in self.steps)
+
+
+def make_plan(graph: Graph, backward: Pass, seeds: Iterable[str], wrt: Iterable[str]) -> Plan:
+    """Find a rule for every node between ``wrt`` and ``seeds``.
+
+    Raises MissingRuleError that names all nodes without one, and TargetError where the seeds do not
+    depend on a tensor in ``wrt``, or only through operators that nothing can be propagated through.
+    """
+    seeds, wrt = tuple(dict.fromkeys(seeds)), tuple(dict.fromkeys(wrt))
+    upstream = graph.ancestors(seeds)
+    reached: set[str] = set(wrt)
+    stopped: list[Node] = []
+    found: list[tuple[Node, Rule | None, frozenset[int]]] = []
+    for node in graph.nodes:
+        if not upstream.intersection(node.outputs) or not reached.intersection(_reads(node)):
+            continue
+        if (node.domain, node.op_type) in registry.stops:
+            stopped.append(node)
+            continue
+        rule = registry.find(node.op_type, backward.assign(node, graph), node.domain, node.opset)
+        allowed = range(len(node.inputs)) if rule is None or rule.inputs is None else rule.inputs(node, graph)
+        wanted = frozenset(i for i in allowed if i < len(node.inputs) and node.inputs[i] in reached)
+        if wanted or rule is None:
+            reached.update(filter(None, node.outputs))
+            found.append((node, rule, wanted))
+    _check_reached(graph, seeds, wrt, reached, stopped)
+    steps = _needed_steps(found, seeds, graph)
+    _check_rules(steps, backward, graph)
+    planned = (
+        PlannedStep(node, rule, registry.settings(rule.method, backward.settings), wanted)
+        for node, rule, wanted in steps
+        if rule is not None
+    )
+    return Plan(graph, tuple(planned), seeds, wrt)
+
+
+def _reads(node: Node) -> Sequence[str]:
+    """All that a node reads, what its subgraphs read from outside included."""
+    captured = [name for value in node.attributes.values() if isinstance(value, Subgraph) for name in value.captured]
+    return [*node.inputs, *captured] if captured else node.inputs
+
+
+def _needed_steps(
+    found: Sequence[tuple[Node, Rule | None, frozenset[int]]], seeds: Iterable[str], graph: Graph
+) -> list[tuple[Node, Rule | None, frozenset[int]]]:
+    """Those that something arrives at, last first: a rule may not propagate to every input."""
+    alive = set(seeds)
+    steps = []
+    for node, rule, wanted in reversed(found):
+        if alive.intersection(node.outputs):
+            alive.update(node.inputs[i] for i in wanted)
+            steps.append((node, rule, wanted))
+    return steps
+
+
+def _check_reached(
+    graph: Graph, seeds: Iterable[str], wrt: Iterable[str], reached: set[str], stopped: Sequence[Node]
+) -> None:
+    missed = [name for name in seeds if name not in reached]
+    if not missed:
+        return
+    reasons = "; ".join(f"{n.kind} ({n.name}): {registry.stops[n.domain, n.op_type]}" for n in stopped[:5])
+    raise TargetError(
+        f"the target {missed[0]!r} does not depend on {', '.join(map(repr, wrt))} in a way that can be followed"
+        + (f": {reasons}. Choose a target before that operator" if reasons else "; choose another layer")
+    )
+
+
+def _check_rules(
+    steps: Sequence[tuple[Node, Rule | None, frozenset[int]]], backward: Pass, graph: Graph
+) -> None:
+    """One error that names all nodes that cannot be stepped through."""
+    problems: dict[str, list[str]] = {}
+    for node, rule, _ in steps:
+        reason = _missing(node, backward.assign(node, graph)) if rule is None else None
+        if rule is not None and rule.refuses is not None:
+            refused = rule.refuses(node, graph)
+            reason = refused and f"{rule.method!r} does not apply to {node.kind}: {refused}"
+        if reason:
+            problems.setdefault(reason, []).append(node.name)
+    if problems:
+        listed = (
+            f"{reason} (node{'s' if len(names) > 1 else ''} {', '.join(map(repr, names[:3]))}"
+            f"{f' and {len(names) - 3} more' if len(names) > 3 else ''})"
+            for reason, names in problems.items()
+        )
+        raise MissingRuleError("; ".join(listed))
+
+
+def _missing(node: Node, method: str) -> str:
+    if any(isinstance(value, Subgraph) for value in node.attributes.values()):
+        return f"{node.kind} runs a subgraph of its own, which onnxvis does not look into"
+    known = registry.methods_of(node.op_type, node.domain)
+    domain = f", domain={node.domain!r}" if node.domain else ""
+    return (
+        f"no {method!r} rule for {node.kind} of opset {node.opset}; registered for it: {', '.join(known) or 'none'}; "
+        f"add one with @onnxvis.rule({node.op_type!r}{domain}, method={method!r})"
+    )

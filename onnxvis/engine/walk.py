@@ -1,0 +1,54 @@
+"""The backward pass itself: the same few lines for every executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import reduce
+from operator import add
+
+from ..errors import OnnxvisError
+from ..ops.primitives import Array, Ops
+from ..rules import Step
+from .plan import Plan, PlannedStep
+
+__all__ = ["walk"]
+
+
+def walk(plan: Plan, ops: Ops, read: Callable[[str], Array], seeds: Mapping[str, Array]) -> dict[str, Array]:
+    """What arrives at each tensor of ``plan.wrt`` when the seeds are walked back.
+
+    ``read`` gives a tensor of the forward pass as an array of the executor.  What arrives at a tensor
+    from several sides is summed; it is let go of as soon as it has been passed on.
+    """
+    arrived: dict[str, list[Array]] = {name: [seed] for name, seed in seeds.items()}
+    results: dict[str, Array] = {}
+
+    def take(name: str) -> Array:
+        parts = arrived.pop(name, None)
+        total = reduce(add, parts) if parts else ops.zeros(plan.graph.shape(name))
+        if name in plan.wrt:
+            results[name] = total
+        return total
+
+    for planned in plan.steps:
+        node = planned.node
+        step = Step(ops, plan.graph, node, planned.rule, read, planned.settings, planned.wanted)
+        outgoing = [take(name) if name else None for name in node.outputs]
+        passed = planned.rule.body(step, *outgoing)
+        for index, g in enumerate(passed if isinstance(passed, tuple) else (passed,)):
+            if g is not None and index in planned.wanted:
+                _check_shape(planned, index, g, step)
+                arrived.setdefault(node.inputs[index], []).append(g)
+    for name in plan.wrt:
+        if name not in results:
+            take(name)
+    return results
+
+
+def _check_shape(planned: PlannedStep, index: int, g: Array, step: Step) -> None:
+    expected = step.shape(index)
+    if tuple(g.shape) != expected:
+        raise OnnxvisError(
+            f"the rule {planned.rule.origin} returned shape {tuple(g.shape)} for input {index} of {planned.node.kind} "
+            f"node {planned.node.name!r}, which has shape {expected}"
+        )

@@ -1,0 +1,156 @@
+"""Activations: one number in, one number out (and softmax)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...ops.primitives import Array
+from ..registry import rule
+from ..step import Step
+
+# ---- piecewise linear: which piece, read off the output where it tells --------------------------
+
+
+@rule("Relu", needs="y")
+def relu(step: Step, g: Array) -> Array:
+    return step.where(step.y > 0, g)
+
+
+@rule("LeakyRelu", needs="x")
+def leaky_relu(step: Step, g: Array) -> Array:
+    return step.where(step.x > 0, g, g * step.attribute("alpha", 0.01))
+
+
+@rule("PRelu", needs="x w")
+def prelu(step: Step, g: Array) -> tuple[Array, Array | None]:
+    slope = step.reshape(step.w, _slope_shape(step))
+    data = step.where(step.x > 0, g, g * slope)
+    if not step.wants(1):
+        return data, None
+    g = step.unbroadcast(step.where(step.x > 0, 0.0 * g, g * step.x), slope.shape)
+    return data, step.reshape(g, step.shape(1))
+
+
+def _slope_shape(step: Step) -> tuple[int, ...]:
+    """Opset < 7 gives one slope a channel as a plain vector; later ones broadcast as NumPy does."""
+    shape, rank = step.shape(1), len(step.shape(0))
+    return (*shape, *(1,) * (rank - 2)) if step.node.opset < 7 and len(shape) == 1 else shape
+
+
+def clip_limits(step: Step) -> tuple[float, float]:
+    """Lower and upper limit of a Clip, from attributes (opset < 11) or inputs."""
+    given = [step.known(position) for position in (1, 2)]
+    names = zip(("min", "max"), given, (-math.inf, math.inf), strict=True)
+    low, high = (step.attribute(name, default) if value is None else value for name, value, default in names)
+    return float(np.ravel(low)[0]), float(np.ravel(high)[0])
+
+
+def inside(step: Step, low: float, high: float) -> Array:
+    """Where the output is strictly between two limits."""
+    if math.isinf(low):
+        return step.y < high
+    return step.y > low if math.isinf(high) else (step.y > low) & (step.y < high)
+
+
+@rule("Clip", needs="y", inputs=(0,))
+def clip(step: Step, g: Array) -> Array:
+    low, high = clip_limits(step)
+    return g if math.isinf(low) and math.isinf(high) else step.where(inside(step, low, high), g)
+
+
+@rule("HardSigmoid", needs="y")
+def hard_sigmoid(step: Step, g: Array) -> Array:
+    return step.where(inside(step, 0.0, 1.0), g * step.attribute("alpha", 0.2))
+
+
+@rule("HardSwish", needs="x")
+def hard_swish(step: Step, g: Array) -> Array:
+    x = step.x
+    return g * step.where(x < 3, step.where(x > -3, x * (1 / 3) + 0.5), 1.0 + 0.0 * x)
+
+
+@rule("Abs", needs="x")
+def absolute(step: Step, g: Array) -> Array:
+    return g * step.sign(step.x)
+
+
+# ---- smooth --------------------------------------------------------------------------------------
+
+
+@rule("Sigmoid", needs="y")
+def sigmoid(step: Step, g: Array) -> Array:
+    return g * step.y * (1.0 - step.y)
+
+
+@rule("Tanh", needs="y")
+def tanh(step: Step, g: Array) -> Array:
+    return g * (1.0 - step.y * step.y)
+
+
+@rule("Elu", needs="x y")
+def elu(step: Step, g: Array) -> Array:
+    return step.where(step.x > 0, g, g * (step.y + step.attribute("alpha", 1.0)))
+
+
+@rule("Softplus", needs="x")
+def softplus(step: Step, g: Array) -> Array:
+    return g * step.sigmoid(step.x)
+
+
+@rule("Exp", needs="y")
+def exponential(step: Step, g: Array) -> Array:
+    return g * step.y
+
+
+@rule("Log", needs="x")
+def logarithm(step: Step, g: Array) -> Array:
+    return g / step.x
+
+
+@rule("Sqrt", needs="y")
+def square_root(step: Step, g: Array) -> Array:
+    return g * 0.5 / step.y
+
+
+@rule("Reciprocal", needs="y")
+def reciprocal(step: Step, g: Array) -> Array:
+    return -(g * step.y * step.y)
+
+
+@rule("Erf", needs="x")
+def error_function(step: Step, g: Array) -> Array:
+    return g * step.exp(-(step.x * step.x)) * (2 / math.sqrt(math.pi))
+
+
+@rule("Neg")
+def negation(step: Step, g: Array) -> Array:
+    return -g
+
+
+# ---- over an axis --------------------------------------------------------------------------------
+
+
+def _flat(step: Step, *arrays: Any) -> tuple[tuple[Array, ...], int]:
+    """Arrays and the axis along which softmax normalizes: opset < 13 flattens to two axes first."""
+    rank = len(step.shape())
+    axis = step.attribute("axis", 1 if step.node.opset < 13 else -1) % max(rank, 1)
+    if step.node.opset >= 13:
+        return arrays, axis
+    rows = math.prod(step.shape()[:axis])
+    flat = (rows, math.prod(step.shape()[axis:]))
+    return tuple(step.reshape(array, flat) for array in arrays), 1
+
+
+@rule("Softmax", needs="y")
+def softmax(step: Step, g: Array) -> Array:
+    (y, g), axis = _flat(step, step.y, g)
+    return step.reshape(y * (g - step.sum(y * g, [axis], keepdims=True)), step.shape())
+
+
+@rule("LogSoftmax", needs="y")
+def log_softmax(step: Step, g: Array) -> Array:
+    (y, g), axis = _flat(step, step.y, g)
+    return step.reshape(g - step.exp(y) * step.sum(g, [axis], keepdims=True), step.shape())

@@ -1,0 +1,57 @@
+"""Arithmetic on two or more tensors, with broadcasting."""
+
+from __future__ import annotations
+
+from ...graph.ir import Graph, Node
+from ...ops.primitives import Array
+from ..registry import rule
+from ..step import Step
+
+
+def _refuse_axis(node: Node, graph: Graph) -> str | None:
+    """Broadcasting along an ``axis`` (opset < 7) by an operand that is not a constant."""
+    if node.attributes.get("broadcast") and "axis" in node.attributes:
+        return "it broadcasts along an axis as opset 6 did, by an operand that is not a constant"
+    return None
+
+
+@rule("Add", "Sum", refuses=_refuse_axis)
+def add(step: Step, g: Array) -> tuple[Array | None, ...]:
+    return tuple(
+        step.unbroadcast(g, step.shape(i)) if step.wants(i) else None for i in range(len(step.node.inputs))
+    )
+
+
+@rule("Sub", refuses=_refuse_axis)
+def subtract(step: Step, g: Array) -> tuple[Array | None, Array | None]:
+    a = step.unbroadcast(g, step.shape(0)) if step.wants(0) else None
+    b = step.unbroadcast(-g, step.shape(1)) if step.wants(1) else None
+    return a, b
+
+
+@rule("Mul", needs="xs", refuses=_refuse_axis)
+def multiply(step: Step, g: Array) -> tuple[Array | None, Array | None]:
+    a = step.unbroadcast(g * step.input(1), step.shape(0)) if step.wants(0) else None
+    b = step.unbroadcast(g * step.input(0), step.shape(1)) if step.wants(1) else None
+    return a, b
+
+
+@rule("Div", needs="xs", refuses=_refuse_axis)
+def divide(step: Step, g: Array) -> tuple[Array | None, Array | None]:
+    divisor = step.input(1)
+    a = step.unbroadcast(g / divisor, step.shape(0)) if step.wants(0) else None
+    if not step.wants(1):
+        return a, None
+    return a, step.unbroadcast(-(g * step.x) / (divisor * divisor), step.shape(1))
+
+
+@rule("Pow", needs="xs y")
+def power(step: Step, g: Array) -> tuple[Array | None, Array | None]:
+    exponent = step.input(1)
+    a = None
+    if step.wants(0):
+        a = step.unbroadcast(g * exponent * step.power(step.x, exponent - 1.0), step.shape(0))
+    if not step.wants(1):
+        return a, None
+    logarithm = step.where(step.x > 0, step.log(step.maximum(step.x, 1e-30)), 0.0 * step.x)
+    return a, step.unbroadcast(g * step.y * logarithm, step.shape(1))

@@ -1,0 +1,141 @@
+"""Convolutions and matrix products: a forward map and its adjoint, from which every rule follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...ops.primitives import Array
+from ...ops.window import Window
+from ..registry import Linear, linear
+from ..step import Step
+
+
+def _per_channel(step: Step, b: Array) -> Array:
+    """A bias of C numbers as 1×C×1×…×1."""
+    return step.reshape(b, (1, b.shape[0], *(1,) * (len(step.output_shape()) - 2)))
+
+
+@linear("Conv")
+class Conv(Linear):
+    """Convolution over any number of spatial axes, grouped, dilated, strided."""
+
+    layer = "convolution"
+    bias = staticmethod(_per_channel)
+
+    def forward(self, step: Step, x: Array, w: Array) -> Array:
+        return step.conv(x, w, self.window(step), step.attribute("group", 1))
+
+    def adjoint(self, step: Step, g: Array, w: Array) -> Array:
+        return step.conv_transpose(g, w, self.window(step), step.attribute("group", 1))
+
+    def weight_adjoint(self, step: Step, g: Array, x: Array) -> Array:
+        return step.conv_weight(x, g, self.window(step), step.attribute("group", 1))
+
+    def window(self, step: Step) -> Window:
+        return step.window(step.shape(1)[2:])
+
+
+@linear("ConvTranspose")
+class ConvTranspose(Linear):
+    """Transposed convolution: forward and adjoint of Conv, exchanged."""
+
+    layer = "convolution"
+    bias = staticmethod(_per_channel)
+
+    def forward(self, step: Step, x: Array, w: Array) -> Array:
+        return step.conv_transpose(x, w, self.window(step), step.attribute("group", 1))
+
+    def adjoint(self, step: Step, g: Array, w: Array) -> Array:
+        return step.conv(g, w, self.window(step), step.attribute("group", 1))
+
+    def weight_adjoint(self, step: Step, g: Array, x: Array) -> Array:
+        return step.conv_weight(g, x, self.window(step), step.attribute("group", 1))
+
+    def window(self, step: Step) -> Window:
+        """The window of the convolution that this is the adjoint of."""
+        attributes: dict[str, Any] = dict(step.node.attributes)
+        if attributes.get("output_shape") and attributes.get("auto_pad", "NOTSET") == "NOTSET":
+            attributes["auto_pad"] = "SAME_LOWER"  # the spec splits the padding that follows like this
+        return Window.of(attributes, step.shape(1)[2:], step.output_shape()[2:], step.shape()[2:])
+
+
+@linear("Gemm")
+class Gemm(Linear):
+    """α·A'·B' + β·C, where ' is the transpose if transA or transB is set; A is the data."""
+
+    def forward(self, step: Step, x: Array, w: Array) -> Array:
+        y = step.matmul(self._turned(step, x, "transA"), self._turned(step, w, "transB"))
+        return y * step.attribute("alpha", 1.0)
+
+    def adjoint(self, step: Step, g: Array, w: Array) -> Array:
+        w = self._turned(step, w, "transB")
+        x = step.matmul(g, _swapped(step, w)) * step.attribute("alpha", 1.0)
+        return self._turned(step, x, "transA")
+
+    def weight_adjoint(self, step: Step, g: Array, x: Array) -> Array:
+        x = self._turned(step, x, "transA")
+        w = step.matmul(_swapped(step, x), g) * step.attribute("alpha", 1.0)
+        return self._turned(step, w, "transB")
+
+    def bias(self, step: Step, b: Array) -> Array:
+        return b * step.attribute("beta", 1.0)
+
+    def gradient(self, step: Step, g: Array) -> tuple[Array | None, ...]:
+        *others, bias = (*super().gradient(step, g), None)[:3]
+        return *others, bias if bias is None else bias * step.attribute("beta", 1.0)
+
+    @staticmethod
+    def _turned(step: Step, matrix: Array, attribute: str) -> Array:
+        return _swapped(step, matrix) if step.attribute(attribute, 0) else matrix
+
+
+@linear("MatMul")
+class MatMul(Linear):
+    """Matrix product with NumPy's rules for more and fewer than two axes; w is the second factor.
+
+    In canonical form it may have a bias as third input.
+    """
+
+    def forward(self, step: Step, x: Array, w: Array) -> Array:
+        y = step.matmul(_as_row(step, x), _as_column(step, w))
+        return step.reshape(y, step.output_shape())
+
+    def adjoint(self, step: Step, g: Array, w: Array) -> Array:
+        w = _as_column(step, w)
+        x = step.matmul(self._full(step, g), _swapped(step, w))
+        return self._back(step, x, step.shape(0), row=True)
+
+    def weight_adjoint(self, step: Step, g: Array, x: Array) -> Array:
+        w = step.matmul(_swapped(step, _as_row(step, x)), self._full(step, g))
+        return self._back(step, w, step.shape(1), row=False)
+
+    @staticmethod
+    def _full(step: Step, g: Array) -> Array:
+        """g with the axes of length 1 that a vector operand lost."""
+        shape = list(step.output_shape())
+        if len(step.shape(0)) == 1:
+            shape.insert(len(shape) - (len(step.shape(1)) > 1), 1)
+        if len(step.shape(1)) == 1:
+            shape.append(1)
+        return step.reshape(g, tuple(shape))
+
+    @staticmethod
+    def _back(step: Step, array: Array, shape: tuple[int, ...], row: bool) -> Array:
+        if len(shape) > 1:
+            return step.unbroadcast(array, shape)
+        matrix = (1, *shape) if row else (*shape, 1)
+        return step.reshape(step.unbroadcast(array, matrix), shape)
+
+
+def _as_row(step: Step, x: Array) -> Array:
+    return step.reshape(x, (1, *x.shape)) if len(x.shape) == 1 else x
+
+
+def _as_column(step: Step, w: Array) -> Array:
+    return step.reshape(w, (*w.shape, 1)) if len(w.shape) == 1 else w
+
+
+def _swapped(step: Step, matrix: Array) -> Array:
+    """The last two axes exchanged."""
+    rank = len(matrix.shape)
+    return step.transpose(matrix, (*range(rank - 2), rank - 1, rank - 2))

@@ -1,0 +1,133 @@
+"""Operators that move numbers without changing them: what goes back is moved back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ...ops.primitives import Array
+from ..registry import rule
+from ..step import Step
+
+MOVEMENT = (
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Transpose",
+    "Concat", "Split", "Slice", "Pad", "Expand",
+)  # fmt: skip
+
+
+@rule("Reshape", "Flatten", "Squeeze", "Unsqueeze", inputs=(0,))
+def reshaped(step: Step, g: Array) -> Array:
+    return step.reshape(g, step.shape())
+
+
+@rule("Identity", "Cast")
+def unchanged(step: Step, g: Array) -> Array:
+    return g
+
+
+@rule("Dropout", inputs=(0,))
+def dropout(step: Step, g: Array, *_: Array) -> Array:
+    return g  # in inference it passes its input on
+
+
+@rule("Transpose")
+def transposed(step: Step, g: Array) -> Array:
+    axes = step.attribute("perm") or range(len(step.shape()))[::-1]
+    return step.transpose(g, [int(axis) for axis in np.argsort(axes)])
+
+
+@rule("Concat")
+def concatenated(step: Step, g: Array) -> tuple[Array | None, ...]:
+    axis = step.attribute("axis", 1) % len(g.shape)
+    parts, start = [], 0
+    for index in range(len(step.node.inputs)):
+        stop = start + step.shape(index)[axis]
+        parts.append(step.slice(g, _along(g, axis, slice(start, stop))) if step.wants(index) else None)
+        start = stop
+    return tuple(parts)
+
+
+@rule("Split", inputs=(0,))
+def split(step: Step, *g: Array) -> Array:
+    return step.concat(g, step.attribute("axis", 0) % len(step.shape()))
+
+
+@rule("Expand", inputs=(0,))
+def expanded(step: Step, g: Array) -> Array:
+    return step.unbroadcast(g, step.shape())
+
+
+@rule("Slice", inputs=(0,))
+def sliced(step: Step, g: Array) -> Array:
+    return step.unslice(g, slice_key(step), step.shape())
+
+
+def slice_key(step: Step) -> tuple[slice, ...]:
+    """What a Slice node cuts out: from attributes (opset < 10) or inputs."""
+    shape = step.shape()
+    if step.node.opset < 10:
+        starts, ends, axes = (step.attribute(name) for name in ("starts", "ends", "axes"))
+        steps = None
+    else:
+        starts, ends, axes, steps = (step.known(position) for position in (1, 2, 3, 4))
+    axes = range(len(starts)) if axes is None else [int(axis) % len(shape) for axis in axes]
+    steps = [1] * len(starts) if steps is None else steps
+    key = [slice(None)] * len(shape)
+    for axis, start, end, stride in zip(axes, starts, ends, steps, strict=True):
+        bounds = slice(int(start), _end(int(end), int(stride), shape[axis]), int(stride))
+        key[axis] = bounds
+    return tuple(key)
+
+
+def _end(end: int, stride: int, length: int) -> int | None:
+    """ONNX writes "to before the first" as any number below −length; Python as None."""
+    return None if stride < 0 and end < -length else end
+
+
+def _along(x: Array, axis: int, part: slice) -> tuple[slice, ...]:
+    key: list[Any] = [slice(None)] * len(x.shape)
+    key[axis] = part
+    return tuple(key)
+
+
+@rule("Pad", inputs=(0,))
+def padded(step: Step, g: Array) -> Array:
+    """Padding by a constant is cut off; by mirroring or repeating it is added to where it came from."""
+    mode = step.attribute("mode", "constant")
+    before, after = pad_widths(step)
+    for axis, n in enumerate(step.shape()):
+        g = _unpad(step, g, axis, n, before[axis], after[axis], mode)
+    return g
+
+
+def pad_widths(step: Step) -> tuple[list[int], list[int]]:
+    """Numbers added (negative: removed) before and after, one an axis."""
+    rank = len(step.shape())
+    pads = step.attribute("pads", step.attribute("paddings"))  # opset 1 called them paddings
+    pads = [int(n) for n in (step.known(1) if pads is None else pads)]
+    axes = step.known(3)
+    axes = range(rank) if axes is None else [int(axis) % rank for axis in axes]
+    before, after = [0] * rank, [0] * rank
+    for i, axis in enumerate(axes):
+        before[axis], after[axis] = pads[i], pads[i + len(axes)]
+    return before, after
+
+
+def _unpad(step: Step, g: Array, axis: int, n: int, before: int, after: int, mode: str) -> Array:
+    """Adjoint of padding one axis of length n."""
+    shape = (*g.shape[:axis], n, *g.shape[axis + 1 :])
+    kept = _along(g, axis, slice(max(0, before), g.shape[axis] - max(0, after)))
+    into = slice(max(0, -before), n - max(0, -after))
+    result = step.slice(g, kept)
+    if before < 0 or after < 0:
+        result = step.unslice(result, _along(result, axis, into), shape)
+    if mode == "constant":
+        return result
+    source = np.pad(np.arange(n)[into], (max(0, before), max(0, after)), mode={"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode])
+    borders = [*range(max(0, before)), *range(g.shape[axis] - max(0, after), g.shape[axis])]
+    for position in borders:  # a few rows: each goes back to the row that it repeats
+        row = step.slice(g, _along(g, axis, slice(position, position + 1)))
+        origin = int(source[position])
+        result = result + step.unslice(row, _along(g, axis, slice(origin, origin + 1)), shape)
+    return result

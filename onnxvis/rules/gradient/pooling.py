@@ -1,0 +1,58 @@
+"""Pooling over windows or over everything spatial."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from ...ops.primitives import Array
+from ...ops.window import Window
+from ..registry import rule
+from ..step import Step
+
+
+@rule("MaxPool", needs="x")
+def max_pool(step: Step, g: Array, *_: Array) -> Array:
+    """To the first maximum of each window."""
+    return step.max_route(g, step.x, step.window(step.attribute("kernel_shape")))
+
+
+@rule("GlobalMaxPool", needs="x")
+def global_max_pool(step: Step, g: Array) -> Array:
+    """To the first maximum of each channel."""
+    shape = step.shape()
+    positions = int(np.prod(shape[2:]))
+    x = step.reshape(step.x, (*shape[:2], positions))
+    first = step.argmax(x, 2) == step.constant(np.arange(positions))
+    return step.reshape(step.where(first, step.reshape(g, (*shape[:2], 1))), shape)
+
+
+@rule("AveragePool")
+def average_pool(step: Step, g: Array) -> Array:
+    """Each window's share of g to all its positions."""
+    window = step.window(step.attribute("kernel_shape"))
+    return step.window_spread(g * (1.0 / _counts(step, window)), window)
+
+
+@rule("GlobalAveragePool")
+def global_average_pool(step: Step, g: Array) -> Array:
+    shape = step.shape()
+    return step.expand(g * (1.0 / np.prod(shape[2:])).item(), shape)
+
+
+def _counts(step: Step, window: Window) -> Any:
+    """How many numbers each window averages: padding counts only with ``count_include_pad``."""
+    pads = step.attribute("pads") or ()
+    rank = len(window.kernel)
+    ends = pads[rank:] if pads else [max(0, after) for after in window.after]
+    per_axis = []
+    for axis in range(rank):
+        n, before = window.size_in[axis], window.before[axis]
+        offsets = np.arange(window.kernel[axis]) * window.dilations[axis]
+        seen = np.arange(window.size_out[axis])[:, None] * window.strides[axis] + offsets - before
+        low, high = (-before, n + ends[axis]) if step.attribute("count_include_pad", 0) else (0, n)
+        per_axis.append(((seen >= low) & (seen < high)).sum(axis=1))
+    counts = functools.reduce(np.multiply.outer, per_axis)
+    return float(counts.flat[0]) if (counts == counts.flat[0]).all() else step.constant(counts.astype(float))

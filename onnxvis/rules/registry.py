@@ -1,0 +1,303 @@
+"""The registry: which rule takes one step back through an operator, for which method.
+
+Lookup: (domain, operator, method), the newest rule whose ``since`` is not above the node's opset;
+else the rule that the method has for every linear operator; else the same for the method's parent.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ..errors import OnnxvisError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from ..graph.ir import Graph, Node
+    from ..ops.primitives import Array
+    from .step import Step
+
+__all__ = ["Linear", "Method", "Registry", "Rule", "linear", "lrp_rule", "registry", "rule", "stop"]
+
+Body = Callable[..., Any]
+_versions = itertools.count(1)
+ENTRY_POINTS = "onnxvis.rules"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to walk back: ``parent`` serves the operators that it has no rule for."""
+
+    name: str
+    parent: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One step back through one operator.
+
+    ``body(step, *g)`` gets what arrives at each output and returns what goes to each input (one array:
+    to the first; a tuple: one an input, None for nothing).  ``needs``: the tensors of the forward pass
+    that it reads (see ``step.needed``).  ``inputs(node, graph)``: positions that it propagates to (all
+    by default).  ``refuses(node, graph)``: a reason why it does not apply to a node, or None.
+    ``traceable``: False for plain Python that only works on real arrays.  ``origin``: where it is
+    defined.
+    """
+
+    op_type: str
+    method: str
+    body: Body
+    needs: tuple[str, ...] = ()
+    domain: str = ""
+    since: int = 1
+    inputs: Callable[[Node, Graph], Sequence[int]] | None = None
+    refuses: Callable[[Node, Graph], str | None] | None = None
+    traceable: bool = True
+    linear: Linear | None = None
+    origin: str = ""
+
+    @property
+    def kind(self) -> str:
+        """``domain::op_type``, the domain only where it is not ONNX's own."""
+        return f"{self.domain}::{self.op_type}" if self.domain else self.op_type
+
+
+class Linear:
+    """A linear operator: subclass it and register the subclass with ``@linear``.
+
+    ``forward(step, x, w)`` computes the output without bias, ``adjoint(step, g, w)`` its adjoint in x,
+    ``weight_adjoint(step, g, x)`` its adjoint in w.  w is None for an operator without weights.
+    ``layer`` says which rows of a composite speak of it: "convolution" or "dense".
+    """
+
+    layer = "dense"
+
+    def forward(self, step: Step, x: Array, w: Array | None) -> Array:
+        """The output for data x and weights w, without bias."""
+        raise NotImplementedError
+
+    def adjoint(self, step: Step, g: Array, w: Array | None) -> Array:
+        """The adjoint of ``forward`` in x: from the output's shape to the data's."""
+        raise NotImplementedError
+
+    def weight_adjoint(self, step: Step, g: Array, x: Array) -> Array:
+        """The adjoint of ``forward`` in w."""
+        raise OnnxvisError(f"{step.node.kind} has no gradient with respect to its weight")
+
+    def bias(self, step: Step, b: Array) -> Array:
+        """The bias shaped so that it can be added to the output: one number for the last axis."""
+        return b
+
+    def gradient(self, step: Step, g: Array) -> tuple[Array | None, ...]:
+        """The gradient rule that follows."""
+        data = self.adjoint(step, g, step.w) if step.wants(0) else None
+        weight = self.weight_adjoint(step, g, step.x) if step.wants(1) else None
+        if not step.wants(2):
+            return data, weight
+        # The adjoint of "reshape, then broadcast" is "sum, then reshape back".
+        shaped = self.bias(step, step.zeros(step.shape(2))).shape
+        return data, weight, step.reshape(step.unbroadcast(g, shaped), step.shape(2))
+
+
+class Registry:
+    """All rules, methods and linear operators; ``scoped`` undoes what is registered inside."""
+
+    def __init__(self) -> None:
+        self.rules: dict[tuple[str, str, str], list[Rule]] = {}
+        self.methods: dict[str, Method] = {}
+        self.linears: dict[tuple[str, str], Linear] = {}
+        self.for_linear: dict[str, Rule] = {}
+        self.stops: dict[tuple[str, str], str] = {}
+        self.version = 0  # changes whenever a rule does: what was compiled with another is stale
+        self._plugins_loaded = False
+
+    # ---- registering -----------------------------------------------------------------------------
+
+    def add(self, rule: Rule, override: bool = False) -> None:
+        """Register a rule; one for the same operator, method and opset is refused unless overridden."""
+        if rule.method not in self.methods:
+            raise UnknownNameError("method", rule.method, self.methods, "Add it with registry.add_method.")
+        rules = self.rules.setdefault((rule.domain, rule.op_type, rule.method), [])
+        same = [other for other in rules if other.since == rule.since]
+        if same and not override:
+            raise UsageError(
+                f"there is already a {rule.method!r} rule for {rule.kind} since opset {rule.since} "
+                f"({same[0].origin}); pass override=True to replace it"
+            )
+        self.version = next(_versions)
+        rules[:] = sorted([*(r for r in rules if r not in same), rule], key=lambda r: -r.since)
+
+    def add_method(self, name: str, parent: str | None = None, doc: str = "", **settings: Any) -> None:
+        """Make a method known: ``parent`` serves operators without a rule of its own."""
+        if parent is not None and parent not in self.methods:
+            raise UnknownNameError("method", parent, self.methods)
+        self.methods[name] = Method(name, parent, settings, doc)
+
+    @contextmanager
+    def scoped(self) -> Iterator[Registry]:
+        """Everything registered inside is forgotten at the end: for tests and experiments."""
+        self.load_plugins()
+        saved = {name: copy.deepcopy(table) if name == "rules" else copy.copy(table) for name, table in vars(self).items()}
+        try:
+            yield self
+        finally:
+            vars(self).update(saved)
+
+    def load_plugins(self) -> None:
+        """Import what installed packages announce in the entry point group ``onnxvis.rules``."""
+        if self._plugins_loaded:
+            return
+        self._plugins_loaded = True
+        from importlib.metadata import entry_points
+
+        for entry in entry_points(group=ENTRY_POINTS):
+            try:
+                entry.load()
+            except OnnxvisError:
+                raise
+            except Exception as error:
+                raise OnnxvisError(
+                    f"the plugin {entry.name!r} ({entry.value}) cannot be loaded: {error!r}; "
+                    "mend or uninstall it"
+                ) from error
+
+    # ---- looking up ------------------------------------------------------------------------------
+
+    def lineage(self, method: str) -> Iterator[str]:
+        """The method, its parent, and so on."""
+        self.load_plugins()
+        name: str | None = method
+        while name is not None:
+            if name not in self.methods:
+                raise UnknownNameError("rule or method", name, self.methods)
+            yield name
+            name = self.methods[name].parent
+
+    def find(self, op_type: str, method: str, domain: str = "", opset: int = 10**6) -> Rule | None:
+        """The rule for an operator, None where there is none."""
+        for name in self.lineage(method):
+            for rule in self.rules.get((domain, op_type, name), ()):
+                if rule.since <= opset:
+                    return rule
+            generic, operator = self.for_linear.get(name), self.linears.get((domain, op_type))
+            if generic and operator:
+                return Rule(
+                    op_type, name, generic.body, generic.needs, domain, inputs=_only_data,
+                    refuses=_weights_vary, linear=operator, origin=generic.origin,
+                )  # fmt: skip
+        return None
+
+    def methods_of(self, op_type: str, domain: str = "") -> list[str]:
+        """Methods that have a rule for this operator, by themselves or through a parent."""
+        return [name for name in self.methods if self.find(op_type, name, domain)]
+
+    def operators(self) -> list[tuple[str, str]]:
+        """(domain, op_type) of every operator that has any rule."""
+        self.load_plugins()
+        found = {(domain, op_type) for domain, op_type, _ in self.rules} | set(self.linears)
+        return sorted(found)
+
+    def settings(self, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """A method's settings, defaults of its parents included, with the given ones in place."""
+        defaults: dict[str, Any] = {}
+        for name in reversed([*self.lineage(method)]):
+            defaults.update(self.methods[name].settings)
+        return {**defaults, **given}
+
+
+def _only_data(node: Node, graph: Graph) -> Sequence[int]:
+    return (0,)
+
+
+def _weights_vary(node: Node, graph: Graph) -> str | None:
+    """LRP through a linear operator takes its weights as given numbers."""
+    varying = [name for name in node.inputs[1:] if name and not graph.is_constant(name)]
+    if not varying:
+        return None
+    return f"its second operand {varying[0]!r} is computed by the model: LRP knows only constant weights"
+
+
+registry = Registry()
+
+
+def _origin(body: Any) -> str:
+    return f"{body.__module__}.{body.__qualname__}"
+
+
+def rule(
+    *op_types: str,
+    method: str = "gradient",
+    needs: str = "",
+    domain: str = "",
+    since: int = 1,
+    inputs: Callable[[Node, Graph], Sequence[int]] | Sequence[int] | None = None,
+    refuses: Callable[[Node, Graph], str | None] | None = None,
+    traceable: bool = True,
+    override: bool = False,
+) -> Callable[[Body], Body]:
+    """Register a function as the rule of one or more operators.
+
+    ::
+
+        @onnxvis.rule("Relu", needs="y")
+        def relu(step, g):
+            return step.where(step.y > 0, g)
+
+    ``needs``: tensors of the forward pass that the body reads, e.g. ``"x y"`` (``step.needed``);
+    ``inputs``: positions that it propagates to, where not all; the other parameters as in ``Rule``.
+    Raises UsageError where there is such a rule already and ``override`` is not set.
+    """
+
+    def register(body: Body) -> Body:
+        chosen = inputs if inputs is None or callable(inputs) else (lambda node, graph: inputs)
+        for op_type in op_types:
+            made = Rule(
+                op_type, method, body, tuple(needs.split()), domain, since, chosen, refuses, traceable,
+                origin=_origin(body),
+            )  # fmt: skip
+            registry.add(made, override)
+        return body
+
+    return register
+
+
+def linear(op_type: str, *, domain: str = "", override: bool = False) -> Callable[[type[Linear]], type[Linear]]:
+    """Register a class with ``forward`` and ``adjoint`` as a linear operator.
+
+    Its gradient and every LRP rule follow from the pair (see ``Linear``).
+    """
+
+    def register(cls: type[Linear]) -> type[Linear]:
+        methods = {name: value for name, value in vars(cls).items() if not name.startswith("__")}
+        made = cls() if issubclass(cls, Linear) else type(cls.__name__, (Linear,), methods)()
+        gradient = Rule(
+            op_type, "gradient", made.gradient, ("x", "w"), domain, linear=made, origin=_origin(cls)
+        )
+        registry.add(gradient, override)
+        registry.linears[domain, op_type] = made
+        return cls
+
+    return register
+
+
+def lrp_rule(name: str, *, needs: str = "x", **settings: Any) -> Callable[[Body], Body]:
+    """Register an LRP rule for every linear operator; ``settings`` are its parameters and defaults."""
+
+    def register(body: Body) -> Body:
+        doc = (body.__doc__ or "").strip().split("\n")[0]
+        if name not in registry.methods:
+            registry.add_method(name, parent="lrp", doc=doc, **settings)
+        registry.for_linear[name] = Rule("*", name, body, tuple(needs.split()), origin=_origin(body))
+        return body
+
+    return register
+
+
+def stop(*op_types: str, why: str, domain: str = "") -> None:
+    """Declare operators that nothing can be propagated through, and why."""
+    registry.stops.update({(domain, op_type): why for op_type in op_types})

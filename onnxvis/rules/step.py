@@ -1,0 +1,181 @@
+"""What a rule is given: one node of the graph, its tensors, and the primitives of the executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import OnnxvisError
+from ..ops.window import Window
+
+if TYPE_CHECKING:
+    from ..graph.ir import Graph, Node
+    from ..ops.primitives import Array, Ops, Shape
+
+    # A step offers every primitive of its executor under the same name (see __getattr__).
+    from ..ops.primitives import Ops as _Primitives
+    from .registry import Linear, Rule
+else:
+    _Primitives = object
+
+__all__ = ["Step", "needed"]
+
+
+def needed(needs: Sequence[str], node: Node) -> tuple[str, ...]:
+    """Names of the tensors that ``needs`` stands for at this node.
+
+    "x" (or "x0") is the first input, "w" (or "x1") the second, "xN" the N-th, "xs" all inputs;
+    "y" (or "y0") is the first output, "yN" the N-th, "ys" all outputs.
+    """
+    names: list[str] = []
+    for need in needs:
+        side = node.outputs if need[0] == "y" else node.inputs
+        if need in ("xs", "ys"):
+            names += side
+        else:
+            index = 1 if need == "w" else int(need[1:] or 0)
+            names += side[index : index + 1]
+    return tuple(dict.fromkeys(filter(None, names)))
+
+
+class Step(_Primitives):
+    """One node on the way back, as a rule sees it.
+
+    ``x``, ``w``, ``b``: first, second, third input; ``xs``: all of them; ``y``, ``ys``: outputs, all as
+    arrays of the running executor.  A rule may read what its ``needs`` declare, and constants.
+    ``settings`` are the method's.  Every primitive of ``ops.primitives.Ops`` is a method of the step:
+    ``step.where(step.y > 0, g)``.
+    """
+
+    def __init__(
+        self,
+        ops: Ops,
+        graph: Graph,
+        node: Node,
+        rule: Rule,
+        read: Callable[[str], Array],
+        settings: Mapping[str, Any],
+        wanted: frozenset[int],
+    ) -> None:
+        self.ops, self.graph, self.node, self.rule = ops, graph, node, rule
+        self.settings, self.wanted = settings, wanted
+        self._read = read
+        self._readable = frozenset(needed(rule.needs, node))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self.ops, name)
+
+    # ---- tensors ---------------------------------------------------------------------------------
+
+    def tensor(self, name: str) -> Array:
+        """An input or output of the node, by its name in the graph."""
+        content = self.graph.constant(name)
+        if content is not None:
+            return self.ops.constant(content)
+        if name not in self._readable:
+            raise OnnxvisError(
+                f"the rule {self.rule.origin} for {self.node.kind} reads {name!r} of node {self.node.name!r}, "
+                f"but declares only needs={' '.join(self.rule.needs)!r}; add it to needs"
+            )
+        return self._read(name)
+
+    def input(self, index: int) -> Array | None:
+        """The input at this position, None where it is absent."""
+        name = self.node.inputs[index] if index < len(self.node.inputs) else ""
+        return self.tensor(name) if name else None
+
+    @property
+    def x(self) -> Array:
+        """First input."""
+        return self.input(0)
+
+    @property
+    def w(self) -> Array | None:
+        """Second input: a layer's weight."""
+        return self.input(1)
+
+    @property
+    def b(self) -> Array | None:
+        """Third input: a layer's bias."""
+        return self.input(2)
+
+    @property
+    def y(self) -> Array:
+        """First output."""
+        return self.tensor(self.node.outputs[0])
+
+    @property
+    def xs(self) -> list[Array | None]:
+        """All inputs."""
+        return [self.input(index) for index in range(len(self.node.inputs))]
+
+    @property
+    def ys(self) -> list[Array]:
+        """All outputs."""
+        return [self.tensor(name) for name in self.node.outputs]
+
+    # ---- what is known without running -----------------------------------------------------------
+
+    def shape(self, index: int = 0) -> Shape:
+        """Shape of an input."""
+        return self.graph.shape(self.node.inputs[index])
+
+    def output_shape(self, index: int = 0) -> Shape:
+        """Shape of an output."""
+        return self.graph.shape(self.node.outputs[index])
+
+    def attribute(self, name: str, default: Any = None) -> Any:
+        """An attribute of the node."""
+        return self.node.attributes.get(name, default)
+
+    def known(self, index: int, default: Any = None) -> Any:
+        """The content (ndarray) of an input that must be a constant: axes, pads, limits."""
+        name = self.node.inputs[index] if index < len(self.node.inputs) else ""
+        if not name:
+            return default
+        content = self.graph.constant(name)
+        if content is None:
+            raise OnnxvisError(
+                f"input {index} ({name!r}) of {self.node.kind} node {self.node.name!r} is computed by the "
+                "model while it runs; the rule can only follow it where it is a constant"
+            )
+        return content
+
+    def axes(self, position: int, rank: int) -> tuple[int, ...] | None:
+        """The ``axes`` of a node (attribute in older opsets, else an input), non-negative."""
+        axes = self.attribute("axes")
+        axes = self.known(position) if axes is None else axes
+        return None if axes is None else tuple(int(axis) % rank for axis in np.ravel(axes))
+
+    def wants(self, index: int) -> bool:
+        """True where something is to be propagated to this input."""
+        return index in self.wanted
+
+    def window(self, kernel: Sequence[int]) -> Window:
+        """The sliding window of a convolution or pooling node."""
+        return Window.of(self.node.attributes, kernel, self.shape()[2:], self.output_shape()[2:])
+
+    # ---- linear operators ------------------------------------------------------------------------
+
+    @property
+    def linear(self) -> Linear:
+        """The forward map and adjoint of a node that was registered with ``@linear``."""
+        assert self.rule.linear is not None, f"{self.node.kind} is not registered as linear"
+        return self.rule.linear
+
+    def forward(self, x: Array, w: Array | None) -> Array:
+        """The linear map of the node (without bias) at other data and weights."""
+        return self.linear.forward(self, x, w)
+
+    def adjoint(self, g: Array, w: Array | None) -> Array:
+        """The adjoint of ``forward`` in x."""
+        return self.linear.adjoint(self, g, w)
+
+    @property
+    def bias(self) -> Array | None:
+        """The bias, shaped so that it can be added to the output; None where there is none."""
+        return None if self.b is None else self.linear.bias(self, self.b)
