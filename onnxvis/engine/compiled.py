@@ -66,7 +66,8 @@ def trace(plan: Plan, dtype: Any = np.float32) -> tuple[onnx.ModelProto, tuple[s
     seeds = {name: add_input(SEED + name, name, ops.dtype) for name in plan.seeds}
     results = walk(plan, ops, read, seeds)
     outputs = [
-        ops.emit("Identity", [results[name]], results[name].shape, result_name=RESULT + name) for name in plan.wrt
+        ops.emit("Identity", [results[name]], results[name].shape, result_name=RESULT + name)
+        for name in plan.wrt
     ]
     nodes = _alive(ops.nodes, [output.name for output in outputs])
     used = {name for node in nodes for name in node.inputs}
@@ -75,7 +76,11 @@ def trace(plan: Plan, dtype: Any = np.float32) -> tuple[onnx.ModelProto, tuple[s
         "backward",
         [_info(name, *types[name]) for name in inputs if name in used],
         [_info(RESULT + name, ops.dtype, results[name].shape) for name in plan.wrt],
-        [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in ops.constants.items() if name in used],
+        [
+            numpy_helper.from_array(np.ascontiguousarray(array), name)
+            for name, array in ops.constants.items()
+            if name in used
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     return model, tuple(name for name in inputs if name in used and not name.startswith(SEED))

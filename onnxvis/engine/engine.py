@@ -48,6 +48,12 @@ class Engine:
         self._graphs: OrderedDict[Hashable, Graph] = OrderedDict()
         self._executors: OrderedDict[Hashable, Executor] = OrderedDict()
 
+    @property
+    def free_batch(self) -> bool:
+        """True where the first axis of every input may have any length."""
+        shapes = [self.file_graph.value(name).shape for name in self.file_graph.inputs]
+        return all(shape and not isinstance(shape[0], int) for shape in shapes)
+
     def graph_with(self, tensors: Iterable[str]) -> Graph:
         """The canonical graph, with these tensors of the file in it even where merging would drop them."""
         hidden = frozenset(name for name in tensors if not self._visible(name))
@@ -56,7 +62,9 @@ class Engine:
         return _kept(self._graphs, hidden, self.GRAPHS, lambda: canonicalize(self.file_graph, hidden))
 
     def _visible(self, name: str) -> bool:
-        return name in self.graph.producers or name in self.graph.inputs or name not in self.file_graph.producers
+        return (
+            name in self.graph.producers or name in self.graph.inputs or name not in self.file_graph.producers
+        )
 
     def specialized(self, feeds: Seeds, tensors: Iterable[str] = ()) -> Graph:
         """The canonical graph for inputs of these shapes."""
@@ -70,9 +78,7 @@ class Engine:
 
         return _kept(self._graphs, key, self.GRAPHS, build)
 
-    def backward(
-        self, feeds: Seeds, backward: Pass, seeds: Iterable[str], wrt: Iterable[str]
-    ) -> Executor:
+    def backward(self, feeds: Seeds, backward: Pass, seeds: Iterable[str], wrt: Iterable[str]) -> Executor:
         """An executor for a backward pass from ``seeds`` to ``wrt``, for inputs of these shapes."""
         seeds, wrt = tuple(seeds), tuple(wrt)
         graph = self.specialized(feeds, (*seeds, *wrt))

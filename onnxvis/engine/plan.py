@@ -108,7 +108,9 @@ def make_plan(graph: Graph, backward: Pass, seeds: Iterable[str], wrt: Iterable[
 
 def _reads(node: Node) -> Sequence[str]:
     """All that a node reads, what its subgraphs read from outside included."""
-    captured = [name for value in node.attributes.values() if isinstance(value, Subgraph) for name in value.captured]
+    captured = [
+        name for value in node.attributes.values() if isinstance(value, Subgraph) for name in value.captured
+    ]
     return [*node.inputs, *captured] if captured else node.inputs
 
 

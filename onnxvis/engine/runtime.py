@@ -13,7 +13,9 @@ from ..errors import MissingRuntimeError, ModelError, UnsupportedError, UsageErr
 
 __all__ = ["Runtime", "import_onnxruntime"]
 
-INSTALL = "pip install 'onnxvis[cpu]'  (or 'onnxvis[cuda12]', 'onnxvis[cuda13]' for an NVIDIA GPU; choose one)"
+INSTALL = (
+    "pip install 'onnxvis[cpu]'  (or 'onnxvis[cuda12]', 'onnxvis[cuda13]' for an NVIDIA GPU; choose one)"
+)
 _pool: int | None = None  # threads of the process-wide pool, fixed when the first session is built
 
 
@@ -23,7 +25,9 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         why = "is not installed" if isinstance(error, ModuleNotFoundError) else f"cannot be loaded ({error})"
-        raise MissingRuntimeError(f"onnxruntime {why}, and onnxvis runs models with it; run: {INSTALL}") from None
+        raise MissingRuntimeError(
+            f"onnxruntime {why}, and onnxvis runs models with it; run: {INSTALL}"
+        ) from None
     return onnxruntime
 
 
@@ -47,7 +51,9 @@ class Runtime:
         """An InferenceSession of a serialized model; ``folder`` holds its external weights."""
         options = self._options()
         if folder is not None:
-            options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(folder)
+            )
         try:
             return self.module.InferenceSession(data, options, providers=self.providers)
         except Exception as error:  # onnxruntime raises classes of its own, one a status code

@@ -166,4 +166,6 @@ def last_spatial(graph: Graph, target: str) -> str:
         positions = math.prod(int(shape[axis] or 1) for axis in spatial_axes(len(shape), axes[name]))
         if positions > 1 and _floating(graph, name):
             return name
-    raise TargetError(f"no layer before {target!r} has more than one position; CAM methods need one: name it with layer=")
+    raise TargetError(
+        f"no layer before {target!r} has more than one position; CAM methods need one: name it with layer="
+    )

@@ -23,9 +23,7 @@ def to_model(graph: Graph, outputs: Sequence[str] | None = None) -> onnx.ModelPr
     nodes = [make_node(part) for node in graph.nodes for part in _standard(node)]
     used = {name for node in nodes for name in node.input}
     constants = [
-        numpy_helper.from_array(array, name)
-        for name in used
-        if (array := graph.constant(name)) is not None
+        numpy_helper.from_array(array, name) for name in used if (array := graph.constant(name)) is not None
     ]
     proto = helper.make_graph(
         nodes,
@@ -51,4 +49,6 @@ def _standard(node: Node) -> list[Node]:
 def _info(value: Value) -> Any:
     if value.dtype is None:
         return onnx.ValueInfoProto(name=value.name)
-    return helper.make_tensor_value_info(value.name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+    return helper.make_tensor_value_info(
+        value.name, helper.np_dtype_to_tensor_dtype(value.dtype), value.shape
+    )

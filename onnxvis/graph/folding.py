@@ -70,10 +70,18 @@ def evaluate(node: Node, inputs: Mapping[str, Any]) -> Sequence[np.ndarray[Any, 
 
     fed = {name: array for name, array in inputs.items() if name}
     if node.op_type in _EVALUATED_AS:  # one scale for the whole tensor may be written as a vector
-        fed = {name: array.reshape(()) if array.size == 1 and i else array for i, (name, array) in enumerate(fed.items())}
-    types = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape) for n, a in fed.items()]
+        fed = {
+            name: array.reshape(()) if array.size == 1 and i else array
+            for i, (name, array) in enumerate(fed.items())
+        }
+    types = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+        for n, a in fed.items()
+    ]
     asked = [name for name in node.outputs if name]
-    graph = helper.make_graph([make_node(node)], "one", types, [onnx.ValueInfoProto(name=name) for name in asked])
+    graph = helper.make_graph(
+        [make_node(node)], "one", types, [onnx.ValueInfoProto(name=name) for name in asked]
+    )
     try:
         opset = max(node.opset, _EVALUATED_AS.get(node.op_type, 0))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])

@@ -200,10 +200,15 @@ class Graph:
         rows = [("layer", "operator", "output", "shape")]
         for node in self.nodes:
             value = self.value(node.outputs[0])
-            shape = "?" if value.shape is None else "×".join("?" if n is None else str(n) for n in value.shape)
+            shape = (
+                "?" if value.shape is None else "×".join("?" if n is None else str(n) for n in value.shape)
+            )
             rows.append((node.name, node.kind, node.outputs[0], shape))
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
-        lines = ["  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]]) for row in rows]
+        lines = [
+            "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]])
+            for row in rows
+        ]
         head = [f"graph {self.name or '(no name)'}"]
         head += [f"  input   {self.value(name).spec}" for name in self.inputs]
         head += [f"  output  {self.value(name).spec}" for name in self.outputs]

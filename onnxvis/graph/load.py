@@ -247,4 +247,6 @@ def _captured(graph: onnx.GraphProto) -> tuple[str, ...]:
     """Names that a subgraph reads from the graph around it."""
     own = {entry.name for entry in graph.input} | {tensor.name for tensor in graph.initializer}
     own.update(name for node in graph.node for name in node.output)
-    return tuple(dict.fromkeys(name for node in graph.node for name in node.input if name and name not in own))
+    return tuple(
+        dict.fromkeys(name for node in graph.node for name in node.input if name and name not in own)
+    )

@@ -53,9 +53,7 @@ def with_types(graph: Graph, types: Types) -> Graph:
     return replace(graph, values=values)
 
 
-def specialize(
-    graph: Graph, file: ModelFile, inputs: Mapping[str, tuple[int, ...]], probe: Probe
-) -> Graph:
+def specialize(graph: Graph, file: ModelFile, inputs: Mapping[str, tuple[int, ...]], probe: Probe) -> Graph:
     """The graph for inputs of these shapes: all shapes known, shape arithmetic folded away.
 
     ``probe`` runs the model and reports the types of tensors that ONNX's shape inference cannot
@@ -71,10 +69,7 @@ def specialize(
     )
     graph = fold_constants(with_types(forgotten, infer(file, inputs)))
     unknown = [
-        name
-        for node in graph.nodes
-        for name in node.outputs
-        if name and not _complete(graph.value(name))
+        name for node in graph.nodes for name in node.outputs if name and not _complete(graph.value(name))
     ]
     if unknown:
         graph = fold_constants(with_types(graph, probe(unknown)))

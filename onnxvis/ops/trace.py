@@ -314,7 +314,9 @@ class TraceOps(Ops):
         axes = tuple(axes)
         shape = [1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes]
         if x.value is not None:
-            return self.zeros(tuple(shape)) if x.zero else self.constant(self.host.sum(x.value, axes, keepdims))
+            return (
+                self.zeros(tuple(shape)) if x.zero else self.constant(self.host.sum(x.value, axes, keepdims))
+            )
         inputs = [x, self.indices(axes)]
         return self.emit("ReduceSum", inputs, shape, signs=x.signs, keepdims=int(keepdims)) if axes else x
 
@@ -367,7 +369,12 @@ class TraceOps(Ops):
             return self.constant(np.concatenate([array.value for array in arrays], axis))
         signs = {array.signs for array in arrays}
         return self.emit(
-            "Concat", arrays, shape, dtype=arrays[0].dtype, signs=signs.pop() if len(signs) == 1 else 0, axis=axis
+            "Concat",
+            arrays,
+            shape,
+            dtype=arrays[0].dtype,
+            signs=signs.pop() if len(signs) == 1 else 0,
+            axis=axis,
         )
 
     def slice(self, x: Traced, key: tuple[slice, ...]) -> Traced:
@@ -501,7 +508,9 @@ class TraceOps(Ops):
     # ---- pooling ---------------------------------------------------------------------------------
 
     def window_sum(self, x: Traced, window: Window) -> Traced:
-        return self._per_channel(x, window.size_in, window.size_out, lambda v: self.conv(v, *_box(self, window)))
+        return self._per_channel(
+            x, window.size_in, window.size_out, lambda v: self.conv(v, *_box(self, window))
+        )
 
     def window_spread(self, g: Traced, window: Window) -> Traced:
         shape = (*g.shape[:2], *window.size_in)
@@ -552,7 +561,9 @@ class TraceOps(Ops):
         )
         flat = [self.reshape(v, (math.prod(g.shape),)) for v in (first, g)]
         empty = self.expand(self.constant(np.zeros(1)), (math.prod(x.shape),))
-        routed = self.emit("ScatterElements", [empty, *flat], empty.shape, axis=0, reduction="add", signs=g.signs)
+        routed = self.emit(
+            "ScatterElements", [empty, *flat], empty.shape, axis=0, reduction="add", signs=g.signs
+        )
         return self._fit(self.reshape(routed, x.shape), shape)
 
 

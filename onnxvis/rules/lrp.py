@@ -62,7 +62,14 @@ def _through_gradient(step: Step, g: Array) -> tuple[Array | None, ...]:
 
 
 @rule("Add", "Sum", "Sub", method="lrp", needs="xs y", inputs=_activations_only)
-@rule("Mul", "Div", method="lrp", needs="xs y", inputs=_activations_only, refuses=lambda n, g: _product_of_two(n, g))
+@rule(
+    "Mul",
+    "Div",
+    method="lrp",
+    needs="xs y",
+    inputs=_activations_only,
+    refuses=lambda n, g: _product_of_two(n, g),
+)
 @rule("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", method="lrp", needs="x y", inputs=(0,))
 @rule("BatchNormalization", "ImageScaler", method="lrp", needs="x y", inputs=(0,))
 def in_proportion(step: Step, r: Array) -> tuple[Array | None, ...]:

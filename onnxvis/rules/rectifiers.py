@@ -40,7 +40,9 @@ def guided_leaky_relu(step: Step, g: Array) -> Array:
     return step.where(step.x > 0, step.positive(g))
 
 
-def _positive_gradient(body: Callable[[Step, Array], Array], *op_types: str, needs: str, methods: tuple[str, ...]) -> None:
+def _positive_gradient(
+    body: Callable[[Step, Array], Array], *op_types: str, needs: str, methods: tuple[str, ...]
+) -> None:
     """Register "what is positive of the gradient" for activations."""
 
     def positive_gradient(step: Step, g: Array) -> Array:

@@ -142,7 +142,10 @@ class Registry:
     def scoped(self) -> Iterator[Registry]:
         """Everything registered inside is forgotten at the end: for tests and experiments."""
         self.load_plugins()
-        saved = {name: copy.deepcopy(table) if name == "rules" else copy.copy(table) for name, table in vars(self).items()}
+        saved = {
+            name: copy.deepcopy(table) if name == "rules" else copy.copy(table)
+            for name, table in vars(self).items()
+        }
         try:
             yield self
         finally:
@@ -266,7 +269,9 @@ def rule(
     return register
 
 
-def linear(op_type: str, *, domain: str = "", override: bool = False) -> Callable[[type[Linear]], type[Linear]]:
+def linear(
+    op_type: str, *, domain: str = "", override: bool = False
+) -> Callable[[type[Linear]], type[Linear]]:
     """Register a class with ``forward`` and ``adjoint`` as a linear operator.
 
     Its gradient and every LRP rule follow from the pair (see ``Linear``).

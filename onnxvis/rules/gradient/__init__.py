@@ -2,4 +2,13 @@
 
 from . import activations, arithmetic, layers, movement, normalization, pooling, reductions, stops
 
-__all__ = ["activations", "arithmetic", "layers", "movement", "normalization", "pooling", "reductions", "stops"]
+__all__ = [
+    "activations",
+    "arithmetic",
+    "layers",
+    "movement",
+    "normalization",
+    "pooling",
+    "reductions",
+    "stops",
+]

@@ -124,7 +124,11 @@ def _unpad(step: Step, g: Array, axis: int, n: int, before: int, after: int, mod
         result = step.unslice(result, _along(result, axis, into), shape)
     if mode == "constant":
         return result
-    source = np.pad(np.arange(n)[into], (max(0, before), max(0, after)), mode={"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode])
+    source = np.pad(
+        np.arange(n)[into],
+        (max(0, before), max(0, after)),
+        mode={"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode],
+    )
     borders = [*range(max(0, before)), *range(g.shape[axis] - max(0, after), g.shape[axis])]
     for position in borders:  # a few rows: each goes back to the row that it repeats
         row = step.slice(g, _along(g, axis, slice(position, position + 1)))

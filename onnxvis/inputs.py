@@ -1,0 +1,127 @@
+"""What a user passes as x: arrays as the net takes them, or pictures that are prepared for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+from .graph.ir import TensorSpec
+from .images import Prepared, Preprocess
+
+__all__ = ["Batch", "batches", "complete", "is_picture", "main_input"]
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Complete inputs by name, and the photos that they were made of, one a sample (or none)."""
+
+    feeds: Mapping[str, Array]
+    pictures: tuple[Prepared, ...] = ()
+
+    @property
+    def samples(self) -> int:
+        """Length of the first axis."""
+        return max((array.shape[0] for array in self.feeds.values() if array.ndim), default=1)
+
+
+def main_input(specs: Sequence[TensorSpec]) -> TensorSpec:
+    """The input that is explained unless another is named: the first that looks like a picture."""
+    if not specs:
+        raise InputError(
+            "the model has no inputs: it answers the same always, so there is nothing to explain"
+        )
+    return next((spec for spec in specs if spec.shape is not None and len(spec.shape) >= 3), specs[0])
+
+
+def is_picture(x: Any) -> bool:
+    """True for a path, a PIL image, or a list of these."""
+    if isinstance(x, list | tuple):
+        return bool(x) and all(map(is_picture, x))
+    return isinstance(x, str | os.PathLike) or (hasattr(x, "convert") and hasattr(x, "getexif"))
+
+
+def complete(x: Any, specs: Sequence[TensorSpec], preprocess: Preprocess) -> Batch:
+    """Inputs as the net takes them: pictures prepared, arrays checked.
+
+    Raises InputError where names, shapes or dtypes do not fit, ImageError for unreadable pictures.
+    """
+    main = main_input(specs)
+    pictures: tuple[Prepared, ...] = ()
+    if is_picture(x):
+        sources = x if isinstance(x, list | tuple) else [x]
+        pictures = tuple(preprocess.apply(source) for source in sources)
+        shapes = {picture.array.shape for picture in pictures}
+        if len(shapes) > 1:
+            raise InputError(
+                f"the pictures have different sizes ({sorted(shapes)}) and the model takes any; "
+                "explain them one by one, or give a preprocess with a size"
+            )
+        x = {main.name: np.concatenate([picture.array for picture in pictures])}
+    elif not isinstance(x, Mapping):
+        if isinstance(x, list | tuple):
+            x = np.asarray(x)
+        x = {main.name: x}
+    _check_names(x, specs)
+    return Batch({spec.name: _checked(x[spec.name], spec) for spec in specs}, pictures)
+
+
+def _check_names(given: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
+    names = [spec.name for spec in specs]
+    unknown = [name for name in given if name not in names]
+    missing = [name for name in names if name not in given]
+    if unknown or missing:
+        raise InputError(
+            f"the model takes {', '.join(map(str, specs))}; "
+            + (
+                f"it has no input {unknown[0]!r}"
+                if unknown
+                else f"give {missing[0]!r} too, as {{name: array}}"
+            )
+        )
+
+
+def _checked(array: Any, spec: TensorSpec) -> Array:
+    array = np.asarray(array)
+    wanted = spec.dtype or array.dtype
+    floating = array.dtype.kind == "f" and wanted.kind == "f"
+    if array.dtype != wanted and not floating and not (array.dtype.kind in "iu" and wanted.kind in "iu"):
+        raise InputError(
+            f"input {spec} was given {array.dtype}; convert it (x.astype({str(wanted)!r})), "
+            "or pass a picture (a path or PIL image) to have it prepared"
+        )
+    if spec.shape is not None:
+        fits = array.ndim == len(spec.shape) and all(
+            not isinstance(n, int) or axis == 0 or m == n
+            for axis, (m, n) in enumerate(zip(array.shape, spec.shape, strict=True))
+        )
+        if not fits:
+            raise InputError(
+                f"input {spec} was given an array of shape {'×'.join(map(str, array.shape)) or '()'}"
+            )
+        if array.ndim and array.shape[0] == 0:
+            raise InputError(f"input {spec} was given no samples")
+    return array.astype(wanted, copy=False)
+
+
+def batches(batch: Batch, specs: Sequence[TensorSpec]) -> Iterator[tuple[slice, Batch]]:
+    """The batch in parts of the length that the model takes (all at once where it takes any)."""
+    lengths = {spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], int)}
+    samples = batch.samples
+    if not lengths or lengths == {samples}:
+        yield slice(0, samples), batch
+        return
+    length = min(int(n) for n in lengths if n is not None)
+    if len(lengths) > 1 or samples % length:
+        raise InputError(
+            f"the model takes {' or '.join(map(str, sorted(lengths)))} samples at a time; {samples} were given"
+        )
+    for start in range(0, samples, length):
+        part = slice(start, start + length)
+        yield part, Batch({name: array[part] for name, array in batch.feeds.items()}, batch.pictures[part])

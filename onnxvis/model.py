@@ -1,0 +1,347 @@
+"""The model as a user holds it: run it, look inside, explain, reconstruct."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+
+from . import images, zoo
+from .engine.engine import Engine
+from .engine.plan import Pass
+from .engine.runtime import Runtime
+from .errors import InputError, UnknownNameError, UsageError
+from .explanation import Explanation, Reconstruction
+from .graph.analysis import channel_axes, spatial_axes
+from .graph.ir import Graph, TensorSpec
+from .graph.load import read_model
+from .inputs import Batch, batches, complete, main_input
+from .taxonomy import Case, find
+from .taxonomy.input_reconstruction.descent import Canvas
+from .rules import Composite, registry
+from .target import Aim, Target
+
+__all__ = ["Model", "load"]
+
+Array = np.ndarray[Any, Any]
+DEFAULT_PREPROCESS = "unit"
+
+
+def load(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto,
+    *,
+    device: str = "auto",
+    preprocess: str | images.Preprocess | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    executor: str = "auto",
+    labels: Sequence[str] | None = None,
+) -> Model:
+    """Open a CNN saved as ONNX.
+
+    ``source``: a path, ``"zoo:NAME"``, bytes, or an onnx.ModelProto.  ``device``: "auto", "cpu" or
+    "cuda".  ``preprocess``: a preset's name, a Preprocess, a .json or .toml file; None: what the
+    model's metadata or side file says, else 0..1.  ``threads``: for onnxruntime (None: one a core).
+    ``executor`` of backward passes: "auto", "compiled" or "host".  ``labels``: names of the classes.
+
+    Raises ModelError where the model cannot be read or run, MissingRuntimeError without onnxruntime.
+    """
+    if isinstance(source, str) and source.startswith(zoo.PREFIX):
+        entry = zoo.find(source.removeprefix(zoo.PREFIX))
+        preprocess = entry.preprocess if preprocess is None else preprocess
+        labels = entry.labels if labels is None and isinstance(entry.labels, tuple) else labels
+        source = zoo.get(entry.name, progress=True)
+    engine = Engine(read_model(source), Runtime(device, threads), executor)
+    return Model(engine, preprocess, labels)
+
+
+class Model:
+    """A CNN in ONNX, opened with :func:`load`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        preprocess: str | images.Preprocess | os.PathLike[str] | Mapping[str, Any] | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        self.engine = engine
+        self.preprocess_source = "given"
+        self.preprocess = self._preprocess(preprocess)
+        self.labels: Sequence[str] = tuple(labels if labels is not None else self._labels())
+        self.device = engine.runtime.device
+
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
+        return f"Model({self.graph.name!r}, {inputs} -> {outputs}, {len(self.graph.nodes)} layers)"
+
+    # ---- what it is ------------------------------------------------------------------------------
+
+    @property
+    def inputs(self) -> list[TensorSpec]:
+        """Name, shape and dtype of every input."""
+        return [self.engine.file_graph.value(name).spec for name in self.engine.file_graph.inputs]
+
+    @property
+    def outputs(self) -> list[TensorSpec]:
+        """Name, shape and dtype of every output."""
+        return [self.engine.file_graph.value(name).spec for name in self.engine.file_graph.outputs]
+
+    @property
+    def graph(self) -> Graph:
+        """The layer graph; ``print(model.graph)`` is a table."""
+        return self.engine.graph
+
+    def _preprocess(self, given: Any) -> images.Preprocess:
+        found = given if isinstance(given, images.Preprocess) else None
+        if isinstance(given, Mapping):
+            found = images.Preprocess.from_json(given)
+        elif isinstance(given, str | os.PathLike):
+            named = isinstance(given, str) and not given.endswith((".json", ".toml"))
+            found = images.preset(str(given)) if named else images.Preprocess.from_file(given)
+        if given is None:
+            found = self._own_preprocess()
+        if found is None:
+            found, self.preprocess_source = images.preset(DEFAULT_PREPROCESS), "default"
+        return self._resolved(found)
+
+    def _own_preprocess(self) -> images.Preprocess | None:
+        file = self.engine.file
+        beside = images.side_file(file.path) if file.path else None
+        self.preprocess_source = str(beside) if beside else "metadata"
+        return images.Preprocess.from_file(beside) if beside else images.from_metadata(file.metadata)
+
+    def _resolved(self, preprocess: images.Preprocess) -> images.Preprocess:
+        """What the model's input fixes filled in, where that is a picture."""
+        if not self.inputs:
+            return preprocess
+        spec = main_input(self.inputs)
+        if spec.shape is None or len(spec.shape) != 4:
+            return preprocess
+        axis = channel_axes(self.engine.file_graph)[spec.name]
+        height, width = (spec.shape[i] for i in spatial_axes(4, axis))
+        channels = spec.shape[axis]
+        if isinstance(channels, int) and channels not in (1, 3):
+            return preprocess
+        sides = [n if isinstance(n, int) else None for n in (height, width, channels)]
+        layout = "NHWC" if axis == 3 else "NCHW"
+        return preprocess.resolve(*sides, layout, str(spec.dtype) if spec.dtype is not None else None)
+
+    def _labels(self) -> Sequence[str]:
+        file = self.engine.file
+        beside = images.labels_file(file.path) if file.path else None
+        return images.read_labels(beside) if beside else images.labels_from_metadata(file.metadata) or ()
+
+    # ---- run it ----------------------------------------------------------------------------------
+
+    def run(self, x: Any) -> dict[str, Any]:
+        """The model's outputs by name.
+
+        ``x``: an array or {input name: array} as the net takes them, or pictures (a path, a PIL image,
+        or a list of these), which go through ``preprocess``.
+        """
+        return self._in_parts(complete(x, self.inputs, self.preprocess), self.engine.forward.outputs)
+
+    def activations(self, x: Any, names: Iterable[str]) -> dict[str, Array]:
+        """What layers computed, by the names they were asked for (a layer: its first output)."""
+        names = [names] if isinstance(names, str) else list(names)
+        tensors = {name: self._tensor(name) for name in names}
+        batch = complete(x, self.inputs, self.preprocess)
+        found = self._in_parts(batch, lambda feeds: dict(self.engine.run(feeds, tensors.values())))
+        return {name: found[tensor] for name, tensor in tensors.items()}
+
+    def _tensor(self, name: str) -> str:
+        """A tensor of the file, also one that the canonical graph merged away."""
+        try:
+            return self.graph.tensor(name)
+        except UnknownNameError:
+            return self.engine.file_graph.tensor(name)
+
+    def _in_parts(self, batch: Batch, function: Any) -> dict[str, Any]:
+        parts = [function(part.feeds) for _, part in batches(batch, self.inputs)]
+        if len(parts) == 1:
+            return dict(parts[0])
+        return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+
+    # ---- explain it ------------------------------------------------------------------------------
+
+    def explain(
+        self,
+        x: Any,
+        method: str = "guided_backprop",
+        target: Any = None,
+        *,
+        wrt: str | None = None,
+        **settings: Any,
+    ) -> Explanation:
+        """Why the net answers x as it does.
+
+        ``method``: any name in ``onnxvis.methods()``, with its settings.  ``target``: None (for each
+        sample the strongest unit of the last layer before a softmax), a unit's index, a list with one a
+        sample, or an ``onnxvis.Target``.  ``wrt``: the input to explain, where there are several.
+
+        Raises UsageError for a target, method or setting that does not exist, MissingRuleError where
+        operators have no rule for the method.
+        """
+        info = find(method)
+        checked = info.check(settings)
+        batch = complete(x, self.inputs, self.preprocess)
+        name = self._input(wrt)
+        wanted, graph = self._target(target)
+        aim = Aim.at(wanted, graph, batch.samples)
+        outcomes = [
+            info.run(Case(self.engine, part.feeds, name, aim.part(where)), **checked)
+            for where, part in batches(batch, self.inputs)
+        ]
+        units = [unit for outcome in outcomes for unit in outcome.aim.units or ()]
+        values = np.concatenate([outcome.values for outcome in outcomes])
+        return Explanation(
+            values=values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False),
+            target=Target(aim.tensor, units, wanted.position),
+            score=np.concatenate([outcome.score for outcome in outcomes]),
+            method=method,
+            settings={**info.settings, **checked},
+            shows=info.shows,
+            input_shape=batch.feeds[name].shape,
+            channel_axis=channel_axes(self.engine.file_graph).get(name, 1),
+            layer=outcomes[0].layer,
+            pictures=batch.pictures if name == main_input(self.inputs).name else (),
+            inputs=batch.feeds[name],
+            preprocess=self.preprocess,
+            labels=self.labels if wanted.layer is None else (),
+        )
+
+    def _target(self, given: Any) -> tuple[Target, Graph]:
+        """The target with its layer's tensor name, and a graph that holds it."""
+        wanted = Target.of(given)
+        if wanted.layer is None:
+            return wanted, self.graph
+        tensor = self._tensor(wanted.layer)
+        return Target(tensor, wanted.unit, wanted.position), self.engine.graph_with([tensor])
+
+    def _input(self, name: str | None) -> str:
+        names = [spec.name for spec in self.inputs]
+        if name is not None and name not in names:
+            raise UnknownNameError("input", name, names)
+        return name or main_input(self.inputs).name
+
+    def vjp(
+        self,
+        x: Any,
+        seeds: Mapping[str, Any],
+        method: str | Composite = "gradient",
+        wrt: Sequence[str] | None = None,
+        **settings: Any,
+    ) -> dict[str, Array]:
+        """The raw backward pass: walk ``seeds`` {tensor or layer: array} back to the tensors ``wrt``.
+
+        ``method``: a method of the rule registry ("gradient", "deconvnet", …) or a Composite, with
+        its rules' ``settings``.  ``wrt`` default: all floating inputs.
+        """
+        batch = complete(x, self.inputs, self.preprocess)
+        backward = Pass(method, settings)
+        if isinstance(method, str) and method not in registry.methods:
+            raise UnknownNameError("rule or method", method, registry.methods)
+        started = {self._tensor(name): np.asarray(seed) for name, seed in seeds.items()}
+        if not started:
+            raise UsageError("give at least one seed: {tensor or layer name: array of its shape}")
+        wanted = [self._tensor(name) for name in wrt] if wrt is not None else self._floating_inputs()
+        graph = self.engine.specialized(batch.feeds, [*started, *wanted])
+        for name, seed in started.items():
+            if seed.shape != graph.shape(name):
+                raise InputError(
+                    f"the seed of {name!r} has shape {seed.shape}, the tensor {graph.shape(name)}"
+                )
+        _, arrived = self.engine.vjp(batch.feeds, started, started, wanted, backward)
+        names = wrt if wrt is not None else wanted
+        return {name: arrived[tensor] for name, tensor in zip(names, wanted, strict=True)}
+
+    def _floating_inputs(self) -> list[str]:
+        return [spec.name for spec in self.inputs if spec.dtype is None or spec.dtype.kind == "f"]
+
+    # ---- find an input ---------------------------------------------------------------------------
+
+    def reconstruct(
+        self,
+        method: str = "activation_maximization",
+        *,
+        target: Any = None,
+        x: Any = None,
+        size: tuple[int, int] | None = None,
+        progress: bool | None = None,
+        **settings: Any,
+    ) -> Reconstruction:
+        """Find an input: one that excites the target, or ("inversion") one that a layer sees like x.
+
+        ``size``: (height, width) where the model leaves it open.  ``progress``: a bar on stderr (None: on
+        a terminal only).  Further settings are the method's (``onnxvis.methods()``).
+        """
+        info = find(method, reconstruct=True)
+        checked = info.check(settings)
+        layer = checked.get("layer")
+        if "layer" in checked and layer is not None:
+            checked["layer"] = self._tensor(layer)
+        if method == "inversion" and x is None:
+            raise UsageError("inversion needs x, the input whose code is inverted")
+        wanted, graph = self._target(target)
+        batch = complete(x, self.inputs, self.preprocess) if x is not None else self._blank(size)
+        name = self._input(None)
+        if x is not None and len([*batches(batch, self.inputs)]) > 1:
+            raise InputError("this model takes a fixed number of samples; reconstruct one at a time")
+        case = Case(self.engine, batch.feeds, name, Aim.at(wanted, graph, batch.samples))
+        found = info.run(case, self._canvas(batch.feeds[name], name), progress, **checked)
+        return Reconstruction(
+            found.values,
+            found.loss,
+            method,
+            wanted,
+            {**info.settings, **checked},
+            self._picture_settings(name),
+        )
+
+    def _blank(self, size: tuple[int, int] | None) -> Batch:
+        """Zeros of the model's input shape: what is open is 1 (samples) or ``size``."""
+        feeds = {}
+        for spec in self.inputs:
+            axis = channel_axes(self.engine.file_graph).get(spec.name, 1)
+            open_sides = iter(size or self.preprocess.size or ())
+            shape = []
+            for i, n in enumerate(spec.shape or ()):
+                if not isinstance(n, int):
+                    n = 1 if i == 0 else next(open_sides, None) if i != axis else None
+                    if n is None:
+                        raise UsageError(f"input {spec} leaves its size open; give size=(height, width)")
+                elif i not in (0, axis):
+                    next(open_sides, None)
+                shape.append(n)
+            feeds[spec.name] = np.zeros(shape, spec.dtype or np.float32)
+        return Batch(feeds)
+
+    def _canvas(self, array: Array, name: str) -> Canvas:
+        axis = channel_axes(self.engine.file_graph).get(name, 1)
+        spatial = spatial_axes(array.ndim, axis)
+        low, high = (np.asarray(bound, np.float64) for bound in self.preprocess.bounds())
+        if self._picture_settings(name) is None or array.shape[axis] % low.size:
+            low, high = np.array([-1.0]), np.array([1.0])
+        shape = [1] * array.ndim
+        shape[axis] = low.size
+        return Canvas(array.shape, array.dtype, low.reshape(shape), high.reshape(shape), spatial)
+
+    def _picture_settings(self, name: str) -> images.Preprocess | None:
+        spec = next(spec for spec in self.inputs if spec.name == name)
+        if spec.shape is None or len(spec.shape) != 4:
+            return None
+        channels = spec.shape[channel_axes(self.engine.file_graph)[name]]
+        return self.preprocess if channels in (self.preprocess.channels, None) else None
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Arrays of several batches as one; sequences of maps as one list."""
+    if all(isinstance(part, np.ndarray) and part.ndim for part in parts):
+        return np.concatenate(parts)
+    return (
+        [entry for part in parts for entry in part]
+        if all(isinstance(part, list) for part in parts)
+        else parts
+    )

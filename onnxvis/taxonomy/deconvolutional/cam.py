@@ -1,0 +1,128 @@
+"""Class activation maps: the maps of a late layer, weighted by what they mean to the target."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...engine.plan import Pass
+from ...errors import TargetError, UnsupportedError
+from ...graph.analysis import channel_axes, last_spatial, spatial_axes
+from ...graph.canonical import is_layer
+from ...graph.ir import Graph, Node
+from ..registry import DECONVOLUTIONAL, Array, Case, Outcome, explainer
+
+
+@explainer("cam", DECONVOLUTIONAL, shows="cam")
+def cam(case: Case) -> Outcome:
+    """Class activation map: the last maps, weighted as the dense layer weights them (Zhou et al. 2015).
+
+    Needs global average pooling and one dense layer before the target (or nothing after the pooling,
+    where the maps are the classes' own).
+    """
+    head = _Head.of(case.graph, case.aim.tensor)
+    names = [head.maps, case.aim.tensor]
+    record = case.engine.run(case.feeds, names)
+    aim = case.aim.fixed(record[case.aim.tensor])
+    assert aim.units is not None
+    maps = _channels_first(record[head.maps], head.channel_axis)
+    weights = np.stack([head.weights(unit, maps.shape[1]) for unit in aim.units])
+    values = np.einsum("nc,nc...->n...", weights, maps)[:, None]
+    return case.outcome(values.astype(np.float32), record, head.maps)
+
+
+@explainer("gradcam", DECONVOLUTIONAL, shows="cam")
+def gradcam(case: Case, *, layer: str | None = None) -> Outcome:
+    """Grad-CAM: a layer's maps, each weighted by its mean gradient (Selvaraju et al. 2017).
+
+    ``layer``: a layer's or tensor's name; default: the last one that is still spatial.
+    """
+    name, activations, gradients, outcome = _maps_and_gradients(case, layer)
+    weights = gradients.mean(axis=tuple(range(2, gradients.ndim)), keepdims=True)
+    values = (weights * activations).sum(axis=1, keepdims=True)
+    return Outcome(values.astype(np.float32), outcome.score, outcome.aim, name)
+
+
+def _maps_and_gradients(case: Case, layer: str | None) -> tuple[str, Array, Array, Outcome]:
+    """A layer's output and the target's gradient there, both N×C×…, and the score."""
+    graph = case.graph
+    if layer is None:
+        name = last_spatial(graph, case.aim.tensor)
+    else:
+        name = case.engine.graph_with([layer]).tensor(layer)
+        graph = case.engine.specialized(case.feeds, [case.aim.tensor, name])
+    axis, rank = channel_axes(graph)[name], len(graph.shape(name))
+    if rank < 3:
+        raise TargetError(
+            f"the layer {name!r} has no spatial axes (shape {graph.shape(name)}); choose an earlier one"
+        )
+    gradients, record = case.propagate(Pass("gradient"), wrt=name)
+    activations = _channels_first(record[name].astype(gradients.dtype), axis)
+    return name, activations, _channels_first(gradients, axis), case.outcome(gradients, record)
+
+
+def _channels_first(maps: Array, axis: int) -> Array:
+    return np.moveaxis(maps, axis, 1)
+
+
+# ---- the head that CAM needs ---------------------------------------------------------------------
+
+_CARRIERS = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast"})
+
+
+class _Head:
+    """Maps, global average pooling, and what weights them."""
+
+    def __init__(self, maps: str, channel_axis: int, weight: Array | None) -> None:
+        self.maps, self.channel_axis, self.weight = maps, channel_axis, weight
+
+    def weights(self, unit: int, channels: int) -> Array:
+        """One weight a channel for a unit of the target."""
+        return np.eye(channels)[unit] if self.weight is None else self.weight[:, unit]
+
+    @classmethod
+    def of(cls, graph: Graph, target: str) -> _Head:
+        """Walk back from the target; UnsupportedError where there is no such head."""
+        name, weight = target, None
+        while (node := graph.producers.get(name)) is not None:
+            if node.op_type in _CARRIERS:
+                name = node.inputs[0]
+            elif weight is None and is_layer(node, graph) and _dense(node, graph) is not None:
+                weight, name = _dense(node, graph), node.inputs[0]
+            elif _averages_everything(node, graph):
+                axis = channel_axes(graph)[node.inputs[0]]
+                return cls(node.inputs[0], axis, weight)
+            else:
+                break
+        found = f"found {node.kind} ({node.name})" if node is not None else "found the input"
+        raise UnsupportedError(
+            f"'cam' needs global average pooling followed by at most one dense layer before the target {target!r}, "
+            f"but walking back from it {found}; use 'gradcam', which works with any net"
+        )
+
+
+def _dense(node: Node, graph: Graph) -> Array | None:
+    """The weight (channels × units) of a dense layer or of a 1×1 convolution, else None."""
+    weight = graph.constant(node.inputs[1])
+    assert weight is not None
+    if node.op_type in ("Gemm", "MatMul") and weight.ndim == 2:
+        return weight
+    pointwise = node.op_type == "Conv" and all(n == 1 for n in weight.shape[2:])
+    return weight.reshape(weight.shape[:2]).T if pointwise and node.attributes.get("group", 1) == 1 else None
+
+
+def _averages_everything(node: Node, graph: Graph) -> bool:
+    """Global average pooling, however written."""
+    if node.op_type == "GlobalAveragePool":
+        return True
+    shape = graph.shape(node.inputs[0])
+    spatial = set(spatial_axes(len(shape), channel_axes(graph)[node.inputs[0]]))
+    if node.op_type == "AveragePool":
+        return tuple(node.attributes["kernel_shape"]) == shape[2:] and not any(
+            node.attributes.get("pads", ())
+        )
+    if node.op_type != "ReduceMean":
+        return False
+    axes = node.attributes.get("axes")
+    if axes is None and len(node.inputs) > 1:
+        axes = graph.constant(node.inputs[1])
+    return axes is not None and {int(axis) % len(shape) for axis in np.ravel(axes)} == spatial

@@ -1,0 +1,5 @@
+"""Methods that change the input and watch the target: the net stays a black box."""
+
+from . import occlusion
+
+__all__ = ["occlusion"]

@@ -1,0 +1,47 @@
+"""Activation maximization: which input excites a unit most."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ...engine.plan import Pass
+from ..registry import Array, Case, reconstructor
+from .descent import Canvas, Found, Prior, descend
+
+
+@reconstructor("activation_maximization")
+def activation_maximization(
+    case: Case,
+    canvas: Canvas,
+    progress: bool | None,
+    *,
+    steps: int = 200,
+    learning_rate: float = 0.1,
+    momentum: float = 0.9,
+    p: float = 6.0,
+    lp_weight: float = 1.0,
+    tv_weight: float = 0.001,
+    noise: float = 0.05,
+    random_state: int | None = 0,
+) -> Found:
+    """Activation maximization: the input that excites a unit most (Erhan et al. 2009, Simonyan et al. 2013).
+
+    Minimizes −target + the priors (``descent.Prior``), from grey with Gaussian ``noise``.
+    """
+    start = canvas.noise(np.random.default_rng(random_state), noise)
+    tensor = case.aim.tensor
+    first = case.engine.run({**case.feeds, case.input: start.astype(canvas.dtype)}, [tensor])
+    aim = case.aim.fixed(first[tensor])
+
+    def excitation(x: Array) -> tuple[float, Array]:
+        feeds = {**case.feeds, case.input: x.astype(canvas.dtype)}
+        record, arrived = case.engine.vjp(
+            feeds, lambda record: {tensor: aim.seed(record[tensor])}, [tensor], [case.input], Pass("gradient")
+        )
+        return -float(aim.score(record[tensor]).sum()), -arrived[case.input].astype(np.float64)
+
+    prior = Prior(canvas, p, lp_weight, tv_weight)
+    return descend(
+        start, [excitation, prior], canvas, steps=steps, learning_rate=learning_rate, momentum=momentum,
+        label="activation maximization", progress=progress,
+    )  # fmt: skip

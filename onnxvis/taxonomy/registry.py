@@ -1,0 +1,139 @@
+"""The methods that a user can name, with their settings; which class of the taxonomy each belongs to."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..engine.engine import Engine, Seeds
+from ..engine.forward import Record
+from ..engine.plan import Pass
+from ..errors import UnknownNameError
+from ..graph.ir import Graph
+from ..target import Aim
+
+__all__ = ["METHODS", "Case", "MethodInfo", "Outcome", "explainer", "find", "methods", "reconstructor"]
+
+Array = np.ndarray[Any, Any]
+INPUT_MODIFICATION = "input modification"
+DECONVOLUTIONAL = "deconvolutional"
+INPUT_RECONSTRUCTION = "input reconstruction"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a method computed: unscaled ``values`` and the target's ``score`` for each sample.
+
+    ``aim``: the target with its units chosen; ``layer``: the layer that a CAM looked at.
+    """
+
+    values: Array
+    score: Array
+    aim: Aim
+    layer: str | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch to explain: the engine, complete inputs, the explained input's name, the target."""
+
+    engine: Engine
+    feeds: Seeds
+    input: str
+    aim: Aim
+
+    @property
+    def x(self) -> Array:
+        """The explained input."""
+        return self.feeds[self.input]
+
+    @property
+    def graph(self) -> Graph:
+        """The layer graph for these shapes."""
+        return self.engine.specialized(self.feeds, [self.aim.tensor])
+
+    def propagate(self, backward: Pass, wrt: str | None = None, seed: str = "one") -> tuple[Array, Record]:
+        """Walk the target's seed back to ``wrt`` (default: the input): what arrived, and the record."""
+
+        def start(record: Record) -> Seeds:
+            return {self.aim.tensor: self.aim.seed(record[self.aim.tensor], seed)}
+
+        wrt = wrt or self.input
+        record, arrived = self.engine.vjp(self.feeds, start, [self.aim.tensor], [wrt], backward, also=[wrt])
+        return arrived[wrt], record
+
+    def outcome(self, values: Array, record: Record, layer: str | None = None) -> Outcome:
+        """What was computed, with the target's score from the record."""
+        y = record[self.aim.tensor]
+        return Outcome(values, self.aim.score(y), self.aim.fixed(y), layer)
+
+
+@dataclass(frozen=True)
+class MethodInfo:
+    """A method: its name, class in the taxonomy, one line on it, its settings with their defaults.
+
+    ``shows``: what ``heatmap()`` makes of its values: "sum" over the channels (signed), the largest
+    "magnitude" among them, their "mean", or a "cam".
+    """
+
+    name: str
+    category: str
+    summary: str
+    settings: Mapping[str, Any]
+    run: Callable[..., Any]
+    shows: str = "sum"
+
+    def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The given settings; UnknownNameError for one that the method does not have."""
+        for name in given:
+            if name not in self.settings:
+                raise UnknownNameError(f"setting of {self.name}", name, self.settings or ["(none)"])
+        return dict(given)
+
+
+METHODS: dict[str, MethodInfo] = {}
+
+
+def _register(name: str, category: str, shows: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        parameters = inspect.signature(function).parameters.values()
+        settings = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        summary = (inspect.getdoc(function) or "").split("\n")[0].rstrip(".")
+        METHODS[name] = MethodInfo(name, category, summary, settings, function, shows)
+        return function
+
+    return register
+
+
+def explainer(
+    name: str, category: str, shows: str = "sum"
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register ``function(case, *, settings…) -> Outcome``; keyword-only parameters are its settings."""
+    return _register(name, category, shows)
+
+
+def reconstructor(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a method that finds an input; keyword-only parameters are its settings."""
+    return _register(name, INPUT_RECONSTRUCTION, "picture")
+
+
+def methods() -> dict[str, MethodInfo]:
+    """Every method by name: its class in the taxonomy, one line on it, its settings with their defaults."""
+    return dict(METHODS)
+
+
+def find(name: str, reconstruct: bool = False) -> MethodInfo:
+    """The method of this name, among those that explain or those that reconstruct."""
+    known = [m.name for m in METHODS.values() if (m.category == INPUT_RECONSTRUCTION) is reconstruct]
+    if name in METHODS and name not in known:
+        call = "model.explain" if reconstruct else "model.reconstruct"
+        raise UnknownNameError(
+            "reconstruction" if reconstruct else "method", name, known, f"Call {call} for it."
+        )
+    if name not in known:
+        raise UnknownNameError("reconstruction" if reconstruct else "method", name, known)
+    return METHODS[name]
