@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from . import errors
     from .explanation import Explanation, Reconstruction
     from .images import Preprocess
-    from .taxonomy import methods
     from .model import Model, load
     from .rules import Composite, Linear, linear, rule
     from .target import Target
+    from .taxonomy import methods
 
 __all__ = [
     "Composite", "Explanation", "Linear", "Model", "Preprocess", "Reconstruction", "Target", "__version__",

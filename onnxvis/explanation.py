@@ -56,10 +56,10 @@ class Explanation:
         if self.shows == "cam":
             return self._cam_heatmap()
         if self.shows == "magnitude":
-            return np.abs(self.values).max(axis=self.channel_axis)
+            return np.asarray(np.abs(self.values).max(axis=self.channel_axis))
         if self.shows == "mean":
-            return self.values.mean(axis=self.channel_axis)
-        return self.values.sum(axis=self.channel_axis)
+            return np.asarray(self.values.mean(axis=self.channel_axis))
+        return np.asarray(self.values.sum(axis=self.channel_axis))
 
     def _cam_heatmap(self) -> Array:
         maps = np.maximum(self.values[:, 0], 0)

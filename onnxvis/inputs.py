@@ -107,7 +107,8 @@ def _checked(array: Any, spec: TensorSpec) -> Array:
             )
         if array.ndim and array.shape[0] == 0:
             raise InputError(f"input {spec} was given no samples")
-    return array.astype(wanted, copy=False)
+    checked: Array = array.astype(wanted, copy=False)
+    return checked
 
 
 def batches(batch: Batch, specs: Sequence[TensorSpec]) -> Iterator[tuple[slice, Batch]]:
@@ -120,7 +121,8 @@ def batches(batch: Batch, specs: Sequence[TensorSpec]) -> Iterator[tuple[slice, 
     length = min(int(n) for n in lengths if n is not None)
     if len(lengths) > 1 or samples % length:
         raise InputError(
-            f"the model takes {' or '.join(map(str, sorted(lengths)))} samples at a time; {samples} were given"
+            f"the model takes {' or '.join(map(str, sorted(lengths)))} samples at a time; "
+            f"{samples} were given"
         )
     for start in range(0, samples, length):
         part = slice(start, start + length)

@@ -19,14 +19,15 @@ from .graph.analysis import channel_axes, spatial_axes
 from .graph.ir import Graph, TensorSpec
 from .graph.load import read_model
 from .inputs import Batch, batches, complete, main_input
-from .taxonomy import Case, find
-from .taxonomy.input_reconstruction.descent import Canvas
 from .rules import Composite, registry
 from .target import Aim, Target
+from .taxonomy import Case, find
+from .taxonomy.input_reconstruction.descent import Canvas
 
 __all__ = ["Model", "load"]
 
 Array = np.ndarray[Any, Any]
+PreprocessLike = str | os.PathLike[str] | Mapping[str, Any] | images.Preprocess | None
 DEFAULT_PREPROCESS = "unit"
 
 
@@ -34,7 +35,7 @@ def load(
     source: str | os.PathLike[str] | bytes | onnx.ModelProto,
     *,
     device: str = "auto",
-    preprocess: str | images.Preprocess | os.PathLike[str] | None = None,
+    preprocess: PreprocessLike = None,
     threads: int | None = None,
     executor: str = "auto",
     labels: Sequence[str] | None = None,
@@ -42,8 +43,8 @@ def load(
     """Open a CNN saved as ONNX.
 
     ``source``: a path, ``"zoo:NAME"``, bytes, or an onnx.ModelProto.  ``device``: "auto", "cpu" or
-    "cuda".  ``preprocess``: a preset's name, a Preprocess, a .json or .toml file; None: what the
-    model's metadata or side file says, else 0..1.  ``threads``: for onnxruntime (None: one a core).
+    "cuda".  ``preprocess``: a preset's name, a Preprocess or its settings, a .json or .toml file; None: what
+    the model's metadata or side file says, else 0..1.  ``threads``: for onnxruntime (None: one a core).
     ``executor`` of backward passes: "auto", "compiled" or "host".  ``labels``: names of the classes.
 
     Raises ModelError where the model cannot be read or run, MissingRuntimeError without onnxruntime.
@@ -63,7 +64,7 @@ class Model:
     def __init__(
         self,
         engine: Engine,
-        preprocess: str | images.Preprocess | os.PathLike[str] | Mapping[str, Any] | None = None,
+        preprocess: PreprocessLike = None,
         labels: Sequence[str] | None = None,
     ) -> None:
         self.engine = engine
@@ -99,7 +100,7 @@ class Model:
             found = images.Preprocess.from_json(given)
         elif isinstance(given, str | os.PathLike):
             named = isinstance(given, str) and not given.endswith((".json", ".toml"))
-            found = images.preset(str(given)) if named else images.Preprocess.from_file(given)
+            found = images.preset(str(given)) if named else images.Preprocess.from_file(os.fspath(given))
         if given is None:
             found = self._own_preprocess()
         if found is None:
@@ -124,9 +125,13 @@ class Model:
         channels = spec.shape[axis]
         if isinstance(channels, int) and channels not in (1, 3):
             return preprocess
-        sides = [n if isinstance(n, int) else None for n in (height, width, channels)]
-        layout = "NHWC" if axis == 3 else "NCHW"
-        return preprocess.resolve(*sides, layout, str(spec.dtype) if spec.dtype is not None else None)
+        return preprocess.resolve(
+            _known(height),
+            _known(width),
+            _known(channels),
+            layout="NHWC" if axis == 3 else "NCHW",
+            dtype=str(spec.dtype) if spec.dtype is not None else None,
+        )
 
     def _labels(self) -> Sequence[str]:
         file = self.engine.file
@@ -334,6 +339,10 @@ class Model:
             return None
         channels = spec.shape[channel_axes(self.engine.file_graph)[name]]
         return self.preprocess if channels in (self.preprocess.channels, None) else None
+
+
+def _known(dimension: int | str | None) -> int | None:
+    return dimension if isinstance(dimension, int) else None
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -40,7 +40,8 @@ class Target:
             return cls()
         if isinstance(given, bool) or not isinstance(given, int | np.integer | list | tuple | np.ndarray):
             raise TargetError(
-                f"a target is None, a unit's index, a list of them, or onnxvis.Target(layer, unit, position), not {given!r}"
+                "a target is None, a unit's index, a list of them, or onnxvis.Target(layer, unit, position), "
+                f"not {given!r}"
             )
         return cls(unit=int(given) if isinstance(given, int | np.integer) else [_index(u) for u in given])
 
@@ -121,7 +122,8 @@ class Aim:
 
     def score(self, y: Array) -> Array:
         """The target's value for each sample."""
-        return (self.seed(y) * y).reshape(len(y), -1).sum(axis=1)
+        scores: Array = (self.seed(y) * y).reshape(len(y), -1).sum(axis=1)
+        return scores
 
     def _units_second(self, y: Array) -> Array:
         if y.ndim == 1:

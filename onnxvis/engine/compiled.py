@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from ..graph.analysis import nonnegative
-from ..ops.trace import Emitted, Traced, TraceOps
+from onnxvis.graph.analysis import nonnegative
+from onnxvis.ops.trace import Emitted, Traced, TraceOps
+
 from .forward import Record
 from .plan import Plan
 from .runtime import Runtime

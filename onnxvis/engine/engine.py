@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ..errors import UsageError
-from ..graph.canonical import canonicalize
-from ..graph.ir import Graph
-from ..graph.load import ModelFile
-from ..graph.shapes import infer, specialize, with_types
-from ..ops.trace import NotTraceableError
-from ..rules import registry
+from onnxvis.errors import UsageError
+from onnxvis.graph.canonical import canonicalize
+from onnxvis.graph.ir import Graph
+from onnxvis.graph.load import ModelFile
+from onnxvis.graph.shapes import infer, specialize, with_types
+from onnxvis.ops.trace import NotTraceableError
+from onnxvis.rules import registry
+
 from .compiled import CompiledExecutor
 from .forward import Forward, Record
 from .host import HostExecutor

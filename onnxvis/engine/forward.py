@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..graph.load import ModelFile
+from onnxvis.graph.load import ModelFile
+
 from .runtime import Runtime
 
 __all__ = ["Forward", "Record"]

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import OnnxvisError
-from ..ops.host import HostOps
-from ..ops.primitives import Array
+from onnxvis.errors import OnnxvisError
+from onnxvis.ops.host import HostOps
+from onnxvis.ops.primitives import Array
+
 from .plan import Plan
 from .walk import walk
 

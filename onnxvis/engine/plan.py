@@ -1,4 +1,7 @@
-"""The plan: which rules run, in which order, on which tensors.  Everything is resolved before anything runs."""
+"""The plan: which rules run, in which order, on which tensors.
+
+Everything is resolved before anything runs.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import MissingRuleError, TargetError
-from ..graph.ir import Graph, Node, Subgraph
-from ..rules import Composite, Rule, registry
-from ..rules.step import needed
+from onnxvis.errors import MissingRuleError, TargetError
+from onnxvis.graph.ir import Graph, Node, Subgraph
+from onnxvis.rules import Composite, Rule, registry
+from onnxvis.rules.step import needed
 
 __all__ = ["Pass", "Plan", "make_plan"]
 
@@ -135,7 +138,8 @@ def _check_reached(
         return
     reasons = "; ".join(f"{n.kind} ({n.name}): {registry.stops[n.domain, n.op_type]}" for n in stopped[:5])
     raise TargetError(
-        f"the target {missed[0]!r} does not depend on {', '.join(map(repr, wrt))} in a way that can be followed"
+        f"the target {missed[0]!r} does not depend on {', '.join(map(repr, wrt))} "
+        "in a way that can be followed"
         + (f": {reasons}. Choose a target before that operator" if reasons else "; choose another layer")
     )
 
@@ -167,6 +171,7 @@ def _missing(node: Node, method: str) -> str:
     known = registry.methods_of(node.op_type, node.domain)
     domain = f", domain={node.domain!r}" if node.domain else ""
     return (
-        f"no {method!r} rule for {node.kind} of opset {node.opset}; registered for it: {', '.join(known) or 'none'}; "
+        f"no {method!r} rule for {node.kind} of opset {node.opset}; "
+        f"registered for it: {', '.join(known) or 'none'}; "
         f"add one with @onnxvis.rule({node.op_type!r}{domain}, method={method!r})"
     )

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MissingRuntimeError, ModelError, UnsupportedError, UsageError
+from onnxvis.errors import MissingRuntimeError, ModelError, UnsupportedError, UsageError
 
 __all__ = ["Runtime", "import_onnxruntime"]
 
@@ -42,7 +42,8 @@ class Runtime:
         self.module = import_onnxruntime()
         if device == "cuda":
             raise UnsupportedError(
-                "device 'cuda' was asked for, but the CUDA engine is not part of this version; use device='cpu'"
+                "device 'cuda' was asked for, but the CUDA engine is not part of this version; "
+                "use device='cpu'"
             )
         self.device, self.threads = "cpu", threads
         self.providers = ["CPUExecutionProvider"]

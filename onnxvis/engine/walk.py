@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from operator import add
 
-from ..errors import OnnxvisError
-from ..ops.primitives import Array, Ops
-from ..rules import Step
+from onnxvis.errors import OnnxvisError
+from onnxvis.ops.primitives import Array, Ops
+from onnxvis.rules import Step
+
 from .plan import Plan, PlannedStep
 
 __all__ = ["walk"]
@@ -32,7 +33,10 @@ def walk(plan: Plan, ops: Ops, read: Callable[[str], Array], seeds: Mapping[str,
 
     for planned in plan.steps:
         node = planned.node
-        step = Step(ops, plan.graph, node, planned.rule, read, planned.settings, planned.wanted)
+        # A step is no executor: it hands every primitive on to one.
+        step = Step(  # type: ignore[abstract]
+            ops, plan.graph, node, planned.rule, read, planned.settings, planned.wanted
+        )
         outgoing = [take(name) if name else None for name in node.outputs]
         passed = planned.rule.body(step, *outgoing)
         for index, g in enumerate(passed if isinstance(passed, tuple) else (passed,)):
@@ -49,6 +53,6 @@ def _check_shape(planned: PlannedStep, index: int, g: Array, step: Step) -> None
     expected = step.shape(index)
     if tuple(g.shape) != expected:
         raise OnnxvisError(
-            f"the rule {planned.rule.origin} returned shape {tuple(g.shape)} for input {index} of {planned.node.kind} "
-            f"node {planned.node.name!r}, which has shape {expected}"
+            f"the rule {planned.rule.origin} returned shape {tuple(g.shape)} for input {index} of "
+            f"{planned.node.kind} node {planned.node.name!r}, which has shape {expected}"
         )

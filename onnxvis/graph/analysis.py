@@ -1,4 +1,4 @@
-"""What can be read off a graph: signs, which axis holds the channels, which layer is the last before a softmax."""
+"""What can be read off a graph: signs, layout, and which layer holds the scores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..errors import TargetError
+from onnxvis.errors import TargetError
+
 from .ir import Graph, Node
 
 __all__ = ["channel_axes", "last_spatial", "logits", "nonnegative", "spatial_axes"]

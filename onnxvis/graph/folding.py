@@ -22,7 +22,7 @@ _EVALUATED_AS = {"DequantizeLinear": 19, "QuantizeLinear": 19}
 
 
 def fold_constants(graph: Graph) -> Graph:
-    """Replace every node by its result whose inputs are all constants, or whose input's shape is asked for."""
+    """Replace nodes by their results where all inputs are constants, or only a known shape is asked for."""
     constants: dict[str, Value] = {}
     nodes: list[Node] = []
 

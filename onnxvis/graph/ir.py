@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import UnknownNameError
+from onnxvis.errors import UnknownNameError
 
 __all__ = ["Graph", "Node", "Subgraph", "TensorSpec", "Value"]
 

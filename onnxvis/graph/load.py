@@ -19,7 +19,8 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-from ..errors import ModelError
+from onnxvis.errors import ModelError
+
 from .ir import Graph, Node, Subgraph, Value
 
 __all__ = ["ModelFile", "read_model"]
@@ -106,7 +107,8 @@ def _check_external(proto: onnx.ModelProto, folder: Path | None, what: str) -> N
         info = ExternalDataInfo(tensor)
         if folder is None:
             raise ModelError(
-                f"{what} keeps weights in a separate file ({info.location}): give the path of the model instead"
+                f"{what} keeps weights in a separate file ({info.location}): "
+                "give the path of the model instead"
             )
         file = folder / info.location
         if not file.is_file():

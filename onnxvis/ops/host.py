@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .primitives import Array, Ops, Shape
+from .primitives import Array, Key, Ops, Shape
 from .window import Window
 
 __all__ = ["HostOps"]
@@ -78,10 +78,10 @@ class HostOps(Ops):
     def concat(self, arrays: Sequence[Array], axis: int) -> Array:
         return np.concatenate(arrays, axis)
 
-    def slice(self, x: Array, key: tuple[slice, ...]) -> Array:
+    def slice(self, x: Array, key: Key) -> Array:
         return x[key]
 
-    def unslice(self, g: Array, key: tuple[slice, ...], shape: Shape) -> Array:
+    def unslice(self, g: Array, key: Key, shape: Shape) -> Array:
         result = np.zeros(shape, g.dtype)
         result[key] = g
         return result

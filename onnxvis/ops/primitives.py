@@ -22,10 +22,11 @@ import numpy as np
 
 from .window import Window
 
-__all__ = ["Array", "Ops", "Shape"]
+__all__ = ["Array", "Key", "Ops", "Shape"]
 
 Array = Any
 Shape = tuple[int, ...]
+Key = tuple[slice, ...]  # one slice an axis
 
 
 class Ops(ABC):
@@ -115,11 +116,11 @@ class Ops(ABC):
         """Join along an axis."""
 
     @abstractmethod
-    def slice(self, x: Array, key: tuple[slice, ...]) -> Array:
+    def slice(self, x: Array, key: Key) -> Array:
         """NumPy's basic slicing, one slice an axis; steps may be negative."""
 
     @abstractmethod
-    def unslice(self, g: Array, key: tuple[slice, ...], shape: Shape) -> Array:
+    def unslice(self, g: Array, key: Key, shape: Shape) -> Array:
         """Adjoint of ``slice``: zeros of ``shape`` with ``g`` written at ``key``."""
 
     # ---- linear maps -----------------------------------------------------------------------------

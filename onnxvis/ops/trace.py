@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import OnnxvisError
+from onnxvis.errors import OnnxvisError
+
 from .host import HostOps
-from .primitives import Array, Ops, Shape
+from .primitives import Key, Ops, Shape
 from .window import Window
 
 __all__ = ["Emitted", "NotTraceableError", "TraceOps", "Traced"]
@@ -265,9 +266,9 @@ class TraceOps(Ops):
     def maximum(self, a: Any, b: Any) -> Traced:
         a, b = self.lift(a), self.lift(b)
         if _is_number(b, 0.0) and a.value is None:
-            if a.signs > 0:
-                return a
-            return self.zeros(a.shape) if a.signs < 0 else self.emit("Relu", [a], a.shape, signs=1)
+            if a.signs:
+                return self.expand(a, a.shape) if a.signs > 0 else self.zeros(a.shape)
+            return self.emit("Relu", [a], a.shape, signs=1)
         return self.binary("Max", np.maximum, a, b, 1 if a.signs > 0 or b.signs > 0 else 0)
 
     def minimum(self, a: Any, b: Any) -> Traced:
@@ -304,7 +305,8 @@ class TraceOps(Ops):
     def stabilize(self, z: Traced, epsilon: float = 1e-6) -> Traced:
         if z.value is None and z.signs > 0:
             return z + epsilon  # sign(z) is known: no comparison
-        return super().stabilize(z, epsilon)
+        stabilized: Traced = super().stabilize(z, epsilon)
+        return stabilized
 
     stab = stabilize
 
@@ -377,7 +379,7 @@ class TraceOps(Ops):
             axis=axis,
         )
 
-    def slice(self, x: Traced, key: tuple[slice, ...]) -> Traced:
+    def slice(self, x: Traced, key: Key) -> Traced:
         ranges = [part.indices(n) for part, n in zip(key, x.shape, strict=True)]
         shape = [len(range(*bounds)) for bounds in ranges]
         known = self._moved(x, shape, lambda value: np.ascontiguousarray(value[key]))
@@ -391,7 +393,7 @@ class TraceOps(Ops):
         inputs = [x, *map(self.indices, (starts, stops, cut, steps))]
         return self.emit("Slice", inputs, shape, dtype=x.dtype, signs=x.signs)
 
-    def unslice(self, g: Traced, key: tuple[slice, ...], shape: Shape) -> Traced:
+    def unslice(self, g: Traced, key: Key, shape: Shape) -> Traced:
         known = self._moved(g, shape, lambda value: self.host.unslice(value, key, shape))
         if known is not None:
             return known

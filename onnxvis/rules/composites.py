@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UnknownNameError, UsageError
+from onnxvis.errors import UnknownNameError, UsageError
+
 from .registry import registry
 
 if TYPE_CHECKING:
-    from ..graph.ir import Graph, Node
+    from onnxvis.graph.ir import Graph, Node
 
 __all__ = ["COMPOSITES", "Composite", "Match", "composite"]
 

@@ -5,8 +5,9 @@ R is what arrives, x⁺ = max(x, 0), x⁻ = min(x, 0), and stab(z) = z ± ε kee
 
 from __future__ import annotations
 
-from ..graph.ir import Graph, Node
-from ..ops.primitives import Array
+from onnxvis.graph.ir import Graph, Node
+from onnxvis.ops.primitives import Array
+
 from .gradient.movement import MOVEMENT
 from .registry import lrp_rule, registry, rule
 from .step import Step
@@ -82,7 +83,7 @@ def in_proportion(step: Step, r: Array) -> tuple[Array | None, ...]:
 def _product_of_two(node: Node, graph: Graph) -> str | None:
     """A gate or an attention map: neither factor is a share of the product."""
     if len(_activations_only(node, graph)) > 1:
-        return f"both operands of the {node.op_type} are computed by the model, and LRP has no rule for products of two"
+        return f"the model computes both operands of the {node.op_type}: LRP has no rule for such products"
     if node.op_type == "Div" and not graph.is_constant(node.inputs[1]):
         return "it divides by something that the model computes"
     return None

@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..ops.primitives import Array
+from onnxvis.ops.primitives import Array
+
 from .gradient import activations as gradient
 from .registry import rule
 from .step import Step

@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OnnxvisError, UnknownNameError, UsageError
+from onnxvis.errors import OnnxvisError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from ..graph.ir import Graph, Node
-    from ..ops.primitives import Array
+    from onnxvis.graph.ir import Graph, Node
+    from onnxvis.ops.primitives import Array
+
     from .step import Step
 
 __all__ = ["Linear", "Method", "Registry", "Rule", "linear", "lrp_rule", "registry", "rule", "stop"]
@@ -226,6 +227,10 @@ def _weights_vary(node: Node, graph: Graph) -> str | None:
 
 
 registry = Registry()
+registry.add_method("gradient", doc="the derivative")
+registry.add_method("deconvnet", "gradient", doc="at a rectifier, what is positive on the way back")
+registry.add_method("guided_backprop", "gradient", doc="at a rectifier, what is positive both ways")
+registry.add_method("lrp", doc="relevance: operators that carry it along", epsilon=1e-6)
 
 
 def _origin(body: Any) -> str:

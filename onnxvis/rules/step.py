@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import OnnxvisError
-from ..ops.window import Window
+from onnxvis.errors import OnnxvisError
+from onnxvis.ops.window import Window
 
 if TYPE_CHECKING:
-    from ..graph.ir import Graph, Node
-    from ..ops.primitives import Array, Ops, Shape
+    from onnxvis.graph.ir import Graph, Node
+    from onnxvis.ops.primitives import Array, Ops, Shape
 
     # A step offers every primitive of its executor under the same name (see __getattr__).
-    from ..ops.primitives import Ops as _Primitives
+    from onnxvis.ops.primitives import Ops as _Primitives
+
     from .registry import Linear, Rule
 else:
     _Primitives = object
@@ -78,8 +79,8 @@ class Step(_Primitives):
             return self.ops.constant(content)
         if name not in self._readable:
             raise OnnxvisError(
-                f"the rule {self.rule.origin} for {self.node.kind} reads {name!r} of node {self.node.name!r}, "
-                f"but declares only needs={' '.join(self.rule.needs)!r}; add it to needs"
+                f"the rule {self.rule.origin} for {self.node.kind} reads {name!r} of node "
+                f"{self.node.name!r}, but declares only needs={' '.join(self.rule.needs)!r}; add it to needs"
             )
         return self._read(name)
 

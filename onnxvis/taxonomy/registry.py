@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..engine.engine import Engine, Seeds
-from ..engine.forward import Record
-from ..engine.plan import Pass
-from ..errors import UnknownNameError
-from ..graph.ir import Graph
-from ..target import Aim
+from onnxvis.engine.engine import Engine, Seeds
+from onnxvis.engine.forward import Record
+from onnxvis.engine.plan import Pass
+from onnxvis.errors import UnknownNameError
+from onnxvis.graph.ir import Graph
+from onnxvis.target import Aim
 
 __all__ = ["METHODS", "Case", "MethodInfo", "Outcome", "explainer", "find", "methods", "reconstructor"]
 

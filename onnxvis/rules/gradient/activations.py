@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.primitives import Array
-from ..registry import rule
-from ..step import Step
+from onnxvis.ops.primitives import Array
+from onnxvis.rules.registry import rule
+from onnxvis.rules.step import Step
 
 # ---- piecewise linear: which piece, read off the output where it tells --------------------------
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ...graph.ir import Graph, Node
-from ...ops.primitives import Array
-from ..registry import rule
-from ..step import Step
+from onnxvis.graph.ir import Graph, Node
+from onnxvis.ops.primitives import Array
+from onnxvis.rules.registry import rule
+from onnxvis.rules.step import Step
 
 
 def _refuse_axis(node: Node, graph: Graph) -> str | None:
@@ -38,7 +38,7 @@ def multiply(step: Step, g: Array) -> tuple[Array | None, Array | None]:
 
 @rule("Div", needs="xs", refuses=_refuse_axis)
 def divide(step: Step, g: Array) -> tuple[Array | None, Array | None]:
-    divisor = step.input(1)
+    divisor: Array = step.input(1)
     a = step.unbroadcast(g / divisor, step.shape(0)) if step.wants(0) else None
     if not step.wants(1):
         return a, None
@@ -47,7 +47,7 @@ def divide(step: Step, g: Array) -> tuple[Array | None, Array | None]:
 
 @rule("Pow", needs="xs y")
 def power(step: Step, g: Array) -> tuple[Array | None, Array | None]:
-    exponent = step.input(1)
+    exponent: Array = step.input(1)
     a = None
     if step.wants(0):
         a = step.unbroadcast(g * exponent * step.power(step.x, exponent - 1.0), step.shape(0))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...ops.primitives import Array
-from ...ops.window import Window
-from ..registry import Linear, linear
-from ..step import Step
+from onnxvis.ops.primitives import Array
+from onnxvis.ops.window import Window
+from onnxvis.rules.registry import Linear, linear
+from onnxvis.rules.step import Step
 
 
 def _per_channel(step: Step, b: Array) -> Array:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.primitives import Array
-from ..registry import rule
-from ..step import Step
+from onnxvis.ops.primitives import Array
+from onnxvis.rules.registry import rule
+from onnxvis.rules.step import Step
 
 MOVEMENT = (
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Transpose",
@@ -114,7 +114,7 @@ def pad_widths(step: Step) -> tuple[list[int], list[int]]:
     return before, after
 
 
-def _unpad(step: Step, g: Array, axis: int, n: int, before: int, after: int, mode: str) -> Array:
+def _unpad(step: Step, g: Array, axis: int, n: int, before: int, after: int, mode: Any) -> Array:
     """Adjoint of padding one axis of length n."""
     shape = (*g.shape[:axis], n, *g.shape[axis + 1 :])
     kept = _along(g, axis, slice(max(0, before), g.shape[axis] - max(0, after)))
@@ -124,11 +124,7 @@ def _unpad(step: Step, g: Array, axis: int, n: int, before: int, after: int, mod
         result = step.unslice(result, _along(result, axis, into), shape)
     if mode == "constant":
         return result
-    source = np.pad(
-        np.arange(n)[into],
-        (max(0, before), max(0, after)),
-        mode={"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode],
-    )
+    source = np.pad(np.arange(n)[into], (max(0, before), max(0, after)), mode=mode)
     borders = [*range(max(0, before)), *range(g.shape[axis] - max(0, after), g.shape[axis])]
     for position in borders:  # a few rows: each goes back to the row that it repeats
         row = step.slice(g, _along(g, axis, slice(position, position + 1)))

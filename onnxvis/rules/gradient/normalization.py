@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from ...ops.primitives import Array
-from ...ops.window import Window
-from ..registry import rule
-from ..step import Step
+from onnxvis.ops.primitives import Array
+from onnxvis.ops.window import Window
+from onnxvis.rules.registry import rule
+from onnxvis.rules.step import Step
 
 
 @rule("BatchNormalization", needs="xs")

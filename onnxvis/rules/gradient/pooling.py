@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ...ops.primitives import Array
-from ...ops.window import Window
-from ..registry import rule
-from ..step import Step
+from onnxvis.ops.primitives import Array
+from onnxvis.ops.window import Window
+from onnxvis.rules.registry import rule
+from onnxvis.rules.step import Step
 
 
 @rule("MaxPool", needs="x")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from ...ops.primitives import Array
-from ..registry import rule
-from ..step import Step
+from onnxvis.ops.primitives import Array
+from onnxvis.rules.registry import rule
+from onnxvis.rules.step import Step
 
 
 def _reduced(step: Step) -> tuple[int, ...]:

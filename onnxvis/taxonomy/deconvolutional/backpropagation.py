@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ...engine.plan import Pass
-from ..registry import DECONVOLUTIONAL, Case, Outcome, explainer
+from onnxvis.engine.plan import Pass
+from onnxvis.taxonomy.registry import DECONVOLUTIONAL, Case, Outcome, explainer
 
 
 @explainer("gradient", DECONVOLUTIONAL, shows="magnitude")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...engine.plan import Pass
-from ...errors import TargetError, UnsupportedError
-from ...graph.analysis import channel_axes, last_spatial, spatial_axes
-from ...graph.canonical import is_layer
-from ...graph.ir import Graph, Node
-from ..registry import DECONVOLUTIONAL, Array, Case, Outcome, explainer
+from onnxvis.engine.plan import Pass
+from onnxvis.errors import TargetError, UnsupportedError
+from onnxvis.graph.analysis import channel_axes, last_spatial, spatial_axes
+from onnxvis.graph.canonical import is_layer
+from onnxvis.graph.ir import Graph, Node
+from onnxvis.taxonomy.registry import DECONVOLUTIONAL, Array, Case, Outcome, explainer
 
 
 @explainer("cam", DECONVOLUTIONAL, shows="cam")
@@ -95,8 +95,8 @@ class _Head:
                 break
         found = f"found {node.kind} ({node.name})" if node is not None else "found the input"
         raise UnsupportedError(
-            f"'cam' needs global average pooling followed by at most one dense layer before the target {target!r}, "
-            f"but walking back from it {found}; use 'gradcam', which works with any net"
+            "'cam' needs global average pooling followed by at most one dense layer before the target "
+            f"{target!r}, but walking back from it {found}; use 'gradcam', which works with any net"
         )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ...engine.plan import Pass
-from ...errors import UsageError
-from ...rules import Composite
-from ...rules.composites import composite as find_composite
-from ..registry import DECONVOLUTIONAL, Case, Outcome, explainer
+from onnxvis.engine.plan import Pass
+from onnxvis.errors import UsageError
+from onnxvis.rules import Composite
+from onnxvis.rules.composites import composite as find_composite
+from onnxvis.taxonomy.registry import DECONVOLUTIONAL, Case, Outcome, explainer
 
 
 @explainer("lrp", DECONVOLUTIONAL)

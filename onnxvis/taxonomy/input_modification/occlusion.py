@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UsageError
-from ...graph.analysis import channel_axes, spatial_axes
-from ...target import Aim
-from ..registry import INPUT_MODIFICATION, Array, Case, Outcome, explainer
+from onnxvis.errors import UsageError
+from onnxvis.graph.analysis import channel_axes, spatial_axes
+from onnxvis.target import Aim
+from onnxvis.taxonomy.registry import INPUT_MODIFICATION, Array, Case, Outcome, explainer
 
 Extent = int | tuple[int, ...]
 
@@ -125,7 +125,8 @@ class _Fill:
         channels = layout.shape[layout.channels]
         if self.colour.shape not in ((1,), (channels,)):
             raise UsageError(
-                f"fill has {self.colour.size} numbers, but the input has {channels} channels; give 1 or {channels}"
+                f"fill has {self.colour.size} numbers, but the input has {channels} channels; "
+                f"give 1 or {channels}"
             )
 
     def __call__(self, x: Array, part: Array) -> Array:

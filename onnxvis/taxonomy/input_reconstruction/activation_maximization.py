@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...engine.plan import Pass
-from ..registry import Array, Case, reconstructor
+from onnxvis.engine.plan import Pass
+from onnxvis.taxonomy.registry import Array, Case, reconstructor
+
 from .descent import Canvas, Found, Prior, descend
 
 

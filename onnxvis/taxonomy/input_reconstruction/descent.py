@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import UsageError
+from onnxvis.errors import UsageError
 
 __all__ = ["Canvas", "Found", "Prior", "descend"]
 

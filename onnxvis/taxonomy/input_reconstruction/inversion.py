@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...engine.forward import Record
-from ...engine.plan import Pass
-from ...errors import UsageError
-from ..registry import Array, Case, reconstructor
+from onnxvis.engine.forward import Record
+from onnxvis.engine.plan import Pass
+from onnxvis.errors import UsageError
+from onnxvis.taxonomy.registry import Array, Case, reconstructor
+
 from .descent import Canvas, Found, Prior, descend
 
 
