@@ -104,12 +104,25 @@ class Explanation:
         pixels = ((sample - low) / max(high - low, 1e-12) * 255).round().astype(np.uint8)
         return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
 
-    def caption(self, index: int = 0) -> str:
-        """The unit and its score, by name where the names are known."""
+    def unit_name(self, index: int = 0) -> str:
+        """The target's unit, by name where the names are known ("unit 3" where not)."""
         unit = self.target.unit
         chosen = unit[index] if isinstance(unit, Sequence) else unit
         name = self.labels[chosen] if chosen is not None and chosen < len(self.labels) else f"unit {chosen}"
-        return f"{name.split(',')[0]} ({self.score[index]:.4g})"
+        return name.split(",")[0]
+
+    def caption(self, index: int = 0) -> str:
+        """The unit and its score."""
+        return f"{self.unit_name(index)} ({self.score[index]:.4g})"
+
+    def photo(self, index: int = 0) -> Image.Image | None:
+        """The picture that was explained, as the user gave it or as the net got it; None if it was none."""
+        from PIL import Image
+
+        if self.pictures:
+            return self.pictures[index].photo
+        background = self._background(index)
+        return None if background is None else Image.fromarray(background)
 
     def save(self, path: str | os.PathLike[str], **options: Any) -> Path:
         """Write a picture (several samples: a grid); OutputError where that is not possible."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -151,17 +152,10 @@ class Model:
     def activations(self, x: Any, names: Iterable[str]) -> dict[str, Array]:
         """What layers computed, by the names they were asked for (a layer: its first output)."""
         names = [names] if isinstance(names, str) else list(names)
-        tensors = {name: self._tensor(name) for name in names}
+        tensors = {name: self.engine.tensor(name) for name in names}
         batch = complete(x, self.inputs, self.preprocess)
         found = self._in_parts(batch, lambda feeds: dict(self.engine.run(feeds, tensors.values())))
         return {name: found[tensor] for name, tensor in tensors.items()}
-
-    def _tensor(self, name: str) -> str:
-        """A tensor of the file, also one that the canonical graph merged away."""
-        try:
-            return self.graph.tensor(name)
-        except UnknownNameError:
-            return self.engine.file_graph.tensor(name)
 
     def _in_parts(self, batch: Batch, function: Any) -> dict[str, Any]:
         parts = [function(part.feeds) for _, part in batches(batch, self.inputs)]
@@ -193,12 +187,12 @@ class Model:
         checked = info.check(settings)
         batch = complete(x, self.inputs, self.preprocess)
         name = self._input(wrt)
-        wanted, graph = self._target(target)
-        aim = Aim.at(wanted, graph, batch.samples)
+        wanted = self._target(target)
         outcomes = [
-            info.run(Case(self.engine, part.feeds, name, aim.part(where)), **checked)
+            info.run(self._case(part, name, wanted.of_samples(where, batch.samples)), **checked)
             for where, part in batches(batch, self.inputs)
         ]
+        aim = outcomes[0].aim
         units = [unit for outcome in outcomes for unit in outcome.aim.units or ()]
         values = np.concatenate([outcome.values for outcome in outcomes])
         return Explanation(
@@ -217,13 +211,16 @@ class Model:
             labels=self.labels if wanted.layer is None else (),
         )
 
-    def _target(self, given: Any) -> tuple[Target, Graph]:
-        """The target with its layer's tensor name, and a graph that holds it."""
+    def _target(self, given: Any) -> Target:
+        """The target, its layer under its tensor's name."""
         wanted = Target.of(given)
-        if wanted.layer is None:
-            return wanted, self.graph
-        tensor = self._tensor(wanted.layer)
-        return Target(tensor, wanted.unit, wanted.position), self.engine.graph_with([tensor])
+        layer = None if wanted.layer is None else self.engine.tensor(wanted.layer)
+        return replace(wanted, layer=layer)
+
+    def _case(self, batch: Batch, name: str, target: Target) -> Case:
+        """One batch to explain, with the target found in the graph for its shapes."""
+        graph = self.engine.specialized(batch.feeds, [target.layer] if target.layer else [])
+        return Case(self.engine, batch.feeds, name, Aim.at(target, graph, batch.samples))
 
     def _input(self, name: str | None) -> str:
         names = [spec.name for spec in self.inputs]
@@ -248,10 +245,10 @@ class Model:
         backward = Pass(method, settings)
         if isinstance(method, str) and method not in registry.methods:
             raise UnknownNameError("rule or method", method, registry.methods)
-        started = {self._tensor(name): np.asarray(seed) for name, seed in seeds.items()}
+        started = {self.engine.tensor(name): np.asarray(seed) for name, seed in seeds.items()}
         if not started:
             raise UsageError("give at least one seed: {tensor or layer name: array of its shape}")
-        wanted = [self._tensor(name) for name in wrt] if wrt is not None else self._floating_inputs()
+        wanted = [self.engine.tensor(name) for name in wrt] if wrt is not None else self._floating_inputs()
         graph = self.engine.specialized(batch.feeds, [*started, *wanted])
         for name, seed in started.items():
             if seed.shape != graph.shape(name):
@@ -286,15 +283,15 @@ class Model:
         checked = info.check(settings)
         layer = checked.get("layer")
         if "layer" in checked and layer is not None:
-            checked["layer"] = self._tensor(layer)
+            checked["layer"] = self.engine.tensor(layer)
         if method == "inversion" and x is None:
             raise UsageError("inversion needs x, the input whose code is inverted")
-        wanted, graph = self._target(target)
+        wanted = self._target(target)
         batch = complete(x, self.inputs, self.preprocess) if x is not None else self._blank(size)
         name = self._input(None)
         if x is not None and len([*batches(batch, self.inputs)]) > 1:
             raise InputError("this model takes a fixed number of samples; reconstruct one at a time")
-        case = Case(self.engine, batch.feeds, name, Aim.at(wanted, graph, batch.samples))
+        case = self._case(batch, name, wanted)
         found = info.run(case, self._canvas(batch.feeds[name], name), progress, **checked)
         return Reconstruction(
             found.values,

@@ -31,6 +31,16 @@ class Target:
     unit: int | Sequence[int] | None = None
     position: tuple[int, ...] | str | None = None
 
+    def of_samples(self, where: slice, samples: int) -> Target:
+        """The target for some of all samples; TargetError where a list does not have one unit each."""
+        if self.unit is None or isinstance(self.unit, int):
+            return self
+        if len(self.unit) != samples:
+            raise TargetError(
+                f"{len(self.unit)} units were given for {samples} sample{'s' * (samples != 1)}; give one each"
+            )
+        return replace(self, unit=[_index(unit) for unit in self.unit][where])
+
     @classmethod
     def of(cls, given: Any) -> Target:
         """A Target from its short forms: None, an index, or a list of indices."""
@@ -79,15 +89,6 @@ class Aim:
         positions = (position,) * samples if isinstance(position, tuple) else position
         return cls(tensor, axis, len(shape), units, positions)
 
-    def part(self, where: slice) -> Aim:
-        """The aim for some of the samples."""
-        positions = self.positions
-        return replace(
-            self,
-            units=None if self.units is None else self.units[where],
-            positions=positions[where] if isinstance(positions, tuple) else positions,
-        )
-
     def fixed(self, y: Array) -> Aim:
         """The same with units and positions chosen for these values of the tensor."""
         y = self._units_second(y)
@@ -134,11 +135,7 @@ class Aim:
 def _units(unit: Any, samples: int, tensor: str, count: Any) -> tuple[int, ...] | None:
     if unit is None:
         return None
-    units = [unit] * samples if isinstance(unit, int | np.integer) else [_index(u) for u in unit]
-    if len(units) != samples:
-        raise TargetError(
-            f"{len(units)} units were given for {samples} sample{'s' * (samples != 1)}; give one each"
-        )
+    units = [unit] * samples if isinstance(unit, int | np.integer) else list(unit)
     for u in units:
         if isinstance(count, int) and not -count <= u < count:
             raise TargetError(f"{tensor!r} has no unit {u}: it has {count}, from 0 to {count - 1}")

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from onnxvis.errors import UsageError
+from onnxvis.errors import UnknownNameError, UsageError
 from onnxvis.graph.canonical import canonicalize
 from onnxvis.graph.ir import Graph
 from onnxvis.graph.load import ModelFile
@@ -54,6 +54,13 @@ class Engine:
         """True where the first axis of every input may have any length."""
         shapes = [self.file_graph.value(name).shape for name in self.file_graph.inputs]
         return all(shape and not isinstance(shape[0], int) for shape in shapes)
+
+    def tensor(self, name: str) -> str:
+        """The tensor that a tensor's or layer's name means, also one that canonicalizing merged away."""
+        try:
+            return self.graph.tensor(name)
+        except UnknownNameError:
+            return self.file_graph.tensor(name)
 
     def graph_with(self, tensors: Iterable[str]) -> Graph:
         """The canonical graph, with these tensors of the file in it even where merging would drop them."""

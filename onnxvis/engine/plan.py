@@ -87,7 +87,7 @@ def make_plan(graph: Graph, backward: Pass, seeds: Iterable[str], wrt: Iterable[
     stopped: list[Node] = []
     found: list[tuple[Node, Rule | None, frozenset[int]]] = []
     for node in graph.nodes:
-        if not upstream.intersection(node.outputs) or not reached.intersection(_reads(node)):
+        if not upstream.intersection(node.outputs) or not reached.intersection(node.reads):
             continue
         if (node.domain, node.op_type) in registry.stops:
             stopped.append(node)
@@ -107,14 +107,6 @@ def make_plan(graph: Graph, backward: Pass, seeds: Iterable[str], wrt: Iterable[
         if rule is not None
     )
     return Plan(graph, tuple(planned), seeds, wrt)
-
-
-def _reads(node: Node) -> Sequence[str]:
-    """All that a node reads, what its subgraphs read from outside included."""
-    captured = [
-        name for value in node.attributes.values() if isinstance(value, Subgraph) for name in value.captured
-    ]
-    return [*node.inputs, *captured] if captured else node.inputs
 
 
 def _needed_steps(

@@ -69,33 +69,40 @@ def channel_axes(graph: Graph) -> Mapping[str, int]:
     Convolutions have theirs at axis 1; Transposes move it (so NHWC graphs come out right); matrix
     products have it last.  Where nothing tells: the last of two axes, else axis 1.
     """
+    known = known_channel_axes(graph)
+    ranks = ((name, len(value.shape)) for name, value in graph.values.items() if value.shape)
+    return {name: known.get(name, min(1, rank - 1)) for name, rank in ranks}
+
+
+def known_channel_axes(graph: Graph) -> Mapping[str, int]:
+    """The channel axis of every tensor of which the operators before it tell."""
     axes: dict[str, int] = {}
-    for node in graph.nodes:
-        for name in filter(None, node.outputs):
-            shape = graph.value(name).shape
-            if shape is not None and shape:
-                axes[name] = _channel_axis(node, len(shape), graph, axes)
     for name in graph.inputs:
         shape = graph.value(name).shape
         if shape:
             axes[name] = _input_axis(name, len(shape), graph)
+    for node in graph.nodes:
+        for name in filter(None, node.outputs):
+            shape = graph.value(name).shape
+            axis = _channel_axis(node, len(shape), graph, axes) if shape else None
+            if axis is not None:
+                axes[name] = axis
     return axes
 
 
-def _channel_axis(node: Node, rank: int, graph: Graph, axes: Mapping[str, int]) -> int:
-    default = min(1, rank - 1)
+def _channel_axis(node: Node, rank: int, graph: Graph, axes: Mapping[str, int]) -> int | None:
     if node.op_type in _CHANNEL_FIRST:
-        return default
+        return min(1, rank - 1)
     if node.op_type in ("Gemm", "MatMul"):
         return rank - 1
     sources = [name for name in node.inputs if name in axes and len(graph.value(name).shape or ()) == rank]
-    if not sources:
-        return default
+    if not sources or node.op_type == "Reshape":
+        return None
     source = axes[sources[0]]
     if node.op_type == "Transpose":
         perm = node.attributes.get("perm") or [*range(rank)][::-1]
-        return perm.index(source)
-    return default if node.op_type == "Reshape" else source
+        return int(perm.index(source))
+    return source
 
 
 def _input_axis(name: str, rank: int, graph: Graph) -> int:
@@ -158,11 +165,11 @@ def _floating(graph: Graph, name: str) -> bool:
 def last_spatial(graph: Graph, target: str) -> str:
     """The last tensor before ``target`` that still has more than one position: what CAMs look at."""
     upstream = graph.ancestors([target])
-    axes = channel_axes(graph)
+    axes = known_channel_axes(graph)
     for node in reversed(graph.nodes):
         name = node.outputs[0]
         shape = graph.value(name).shape
-        if name == target or name not in upstream or shape is None or len(shape) < 3:
+        if name == target or name not in upstream or name not in axes or shape is None or len(shape) < 3:
             continue
         positions = math.prod(int(shape[axis] or 1) for axis in spatial_axes(len(shape), axes[name]))
         if positions > 1 and _floating(graph, name):

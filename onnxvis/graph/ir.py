@@ -109,6 +109,13 @@ class Node:
         """``domain::op_type``, the domain only where it is not ONNX's own."""
         return f"{self.domain}::{self.op_type}" if self.domain else self.op_type
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every tensor that it depends on: its inputs, and what its subgraphs read from outside."""
+        subgraphs = [value for value in self.attributes.values() if isinstance(value, Subgraph)]
+        captured = (name for subgraph in subgraphs for name in subgraph.captured)
+        return tuple(filter(None, dict.fromkeys((*self.inputs, *captured))))
+
     def __str__(self) -> str:
         inputs = ", ".join(name or "–" for name in self.inputs)
         return f"{self.name}: {', '.join(filter(None, self.outputs))} = {self.kind}({inputs})"
@@ -135,7 +142,7 @@ class Graph:
         """Which nodes read a tensor."""
         found: dict[str, list[Node]] = {}
         for node in self.nodes:
-            for name in dict.fromkeys(filter(None, node.inputs)):
+            for name in node.reads:
                 found.setdefault(name, []).append(node)
         return {name: tuple(nodes) for name, nodes in found.items()}
 
@@ -183,7 +190,7 @@ class Graph:
         found = set(names)
         for node in reversed(self.nodes):
             if found.intersection(node.outputs):
-                found.update(filter(None, node.inputs))
+                found.update(node.reads)
         return found
 
     def with_nodes(self, nodes: Iterable[Node], new_values: Iterable[Value] = ()) -> Graph:
@@ -191,7 +198,7 @@ class Graph:
         nodes = tuple(nodes)
         values = {**self.values, **{value.name: value for value in new_values}}
         used = {*self.inputs, *self.outputs}
-        used.update(name for node in nodes for name in (*node.inputs, *node.outputs))
+        used.update(name for node in nodes for name in (*node.reads, *node.outputs))
         kept = {name: value for name, value in values.items() if name in used}
         return replace(self, nodes=nodes, values=kept)
 

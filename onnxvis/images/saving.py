@@ -17,7 +17,7 @@ from onnxvis.images.reading import read_image
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["SUFFIXES", "save_image"]
+__all__ = ["SUFFIXES", "check_destination", "save_image"]
 
 SUFFIXES: dict[str, tuple[str, dict[str, Any]]] = {
     ".png": ("PNG", {}),
@@ -40,21 +40,36 @@ def save_image(image: Image.Image | NDArray[Any], path: str | os.PathLike[str]) 
     Raises :class:`~onnxvis.errors.OutputError` for a suffix, folder or permission that does not do, and
     :class:`~onnxvis.errors.ImageError` for an array that is no picture.
     """
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise _unwritable(path, f"the suffix {path.suffix!r} is not known", f"use {', '.join(SUFFIXES)}")
-    if path.is_dir():
-        raise _unwritable(path, "it is a folder", "give the name of a file")
+    path = check_destination(path)
     picture = read_image(image)
     try:
         _write_and_rename(picture, path)
     except FileNotFoundError:
-        raise _unwritable(path, f"there is no folder {str(path.parent)!r}", "create it first") from None
+        raise _no_folder(path) from None
     except PermissionError:
         raise _unwritable(path, "permission denied", "choose another place or change permissions") from None
     except OSError as error:
         raise _unwritable(path, error.strerror or str(error), "choose another place") from error
     return path
+
+
+def check_destination(path: str | os.PathLike[str]) -> Path:
+    """The path, if a picture may be written there as far as can be told without writing.
+
+    Raises :class:`~onnxvis.errors.OutputError` as :func:`save_image` does: to fail before long work.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise _unwritable(path, f"the suffix {path.suffix!r} is not known", f"use {', '.join(SUFFIXES)}")
+    if path.is_dir():
+        raise _unwritable(path, "it is a folder", "give the name of a file")
+    if not path.parent.exists():
+        raise _no_folder(path)
+    return path
+
+
+def _no_folder(path: Path) -> OutputError:
+    return _unwritable(path, f"there is no folder {str(path.parent)!r}", "create it first")
 
 
 def _write_and_rename(picture: Image.Image, path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxvis.engine.forward import Record
 from onnxvis.engine.plan import Pass
 from onnxvis.errors import TargetError, UnsupportedError
 from onnxvis.graph.analysis import channel_axes, last_spatial, spatial_axes
@@ -21,7 +22,8 @@ def cam(case: Case) -> Outcome:
     """
     head = _Head.of(case.graph, case.aim.tensor)
     names = [head.maps, case.aim.tensor]
-    record = case.engine.run(case.feeds, names)
+    record = case.engine.run(case.feeds, [*names, *head.gates])
+    head.check(record)
     aim = case.aim.fixed(record[case.aim.tensor])
     assert aim.units is not None
     maps = _channels_first(record[head.maps], head.channel_axis)
@@ -48,7 +50,7 @@ def _maps_and_gradients(case: Case, layer: str | None) -> tuple[str, Array, Arra
     if layer is None:
         name = last_spatial(graph, case.aim.tensor)
     else:
-        name = case.engine.graph_with([layer]).tensor(layer)
+        name = case.engine.tensor(layer)
         graph = case.engine.specialized(case.feeds, [case.aim.tensor, name])
     axis, rank = channel_axes(graph)[name], len(graph.shape(name))
     if rank < 3:
@@ -66,31 +68,48 @@ def _channels_first(maps: Array, axis: int) -> Array:
 
 # ---- the head that CAM needs ---------------------------------------------------------------------
 
-_CARRIERS = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast"})
+_CARRIERS = frozenset(
+    {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Cast"}
+)
 
 
 class _Head:
-    """Maps, global average pooling, and what weights them."""
+    """Maps, global average pooling, and what weights them.
 
-    def __init__(self, maps: str, channel_axis: int, weight: Array | None) -> None:
-        self.maps, self.channel_axis, self.weight = maps, channel_axis, weight
+    ``gates``: tensors that a rectifier between pooling and dense layer reads and writes, in pairs.
+    """
+
+    def __init__(self, maps: str, channel_axis: int, weight: Array | None, gates: list[str]) -> None:
+        self.maps, self.channel_axis, self.weight, self.gates = maps, channel_axis, weight, gates
 
     def weights(self, unit: int, channels: int) -> Array:
         """One weight a channel for a unit of the target."""
         return np.eye(channels)[unit] if self.weight is None else self.weight[:, unit]
 
+    def check(self, record: Record) -> None:
+        """A rectifier after the pooling is no obstacle as long as it changes nothing."""
+        for before, after in zip(self.gates[::2], self.gates[1::2], strict=True):
+            if not np.allclose(record[before], record[after], rtol=1e-5, atol=1e-6):
+                raise UnsupportedError(
+                    f"'cam' needs the pooled maps {before!r} as they are, but {after!r} cuts them off for "
+                    "this input; use 'gradcam', which works with any net"
+                )
+
     @classmethod
     def of(cls, graph: Graph, target: str) -> _Head:
         """Walk back from the target; UnsupportedError where there is no such head."""
-        name, weight = target, None
+        name, weight, gates = target, None, list[str]()
         while (node := graph.producers.get(name)) is not None:
             if node.op_type in _CARRIERS:
+                name = node.inputs[0]
+            elif node.op_type in ("Relu", "Clip"):
+                gates += [node.inputs[0], name]
                 name = node.inputs[0]
             elif weight is None and is_layer(node, graph) and _dense(node, graph) is not None:
                 weight, name = _dense(node, graph), node.inputs[0]
             elif _averages_everything(node, graph):
                 axis = channel_axes(graph)[node.inputs[0]]
-                return cls(node.inputs[0], axis, weight)
+                return cls(node.inputs[0], axis, weight, gates)
             else:
                 break
         found = f"found {node.kind} ({node.name})" if node is not None else "found the input"
@@ -114,14 +133,14 @@ def _averages_everything(node: Node, graph: Graph) -> bool:
     """Global average pooling, however written."""
     if node.op_type == "GlobalAveragePool":
         return True
+    if node.op_type not in ("AveragePool", "ReduceMean"):
+        return False
     shape = graph.shape(node.inputs[0])
     spatial = set(spatial_axes(len(shape), channel_axes(graph)[node.inputs[0]]))
     if node.op_type == "AveragePool":
         return tuple(node.attributes["kernel_shape"]) == shape[2:] and not any(
             node.attributes.get("pads", ())
         )
-    if node.op_type != "ReduceMean":
-        return False
     axes = node.attributes.get("axes")
     if axes is None and len(node.inputs) > 1:
         axes = graph.constant(node.inputs[1])

@@ -33,8 +33,7 @@ def inversion(
     Minimizes ‖Φ(x) − Φ₀‖² / ‖Φ₀‖² + the priors (``descent.Prior``), from grey with Gaussian ``noise``;
     Φ is the output of ``layer`` (default: the target's).
     """
-    graph = case.engine.graph_with([layer] if layer else [])
-    tensor = graph.tensor(layer) if layer else case.aim.tensor
+    tensor = case.engine.tensor(layer) if layer else case.aim.tensor
     code = case.engine.run(case.feeds, [tensor])[tensor].astype(np.float64)
     energy = float((code**2).sum())
     if energy == 0:

@@ -1,0 +1,199 @@
+"""Options that several commands share, and what their values mean."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from onnxvis.errors import UnknownNameError, UsageError
+
+from .program import remark
+
+if TYPE_CHECKING:
+    from onnxvis.model import Model
+    from onnxvis.target import Target
+    from onnxvis.taxonomy import MethodInfo
+
+__all__ = ["Wish", "class_index", "model_options", "open_model", "wish_options"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+Position = tuple[int, ...] | str | None
+
+
+def _together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+# ---- the model -----------------------------------------------------------------------------------
+
+model_options = _together(
+    click.option(
+        "--preprocess",
+        metavar="PRESET|FILE",
+        help="How pictures become the model's input: a preset (imagenet, caffe, tf, unit, raw, mnist, cifar10) "
+        "or a .json or .toml file. Default: what the model's metadata or the file beside it says.",
+    ),
+    click.option("--labels", metavar="FILE", help="Names of the classes, one a line, or as JSON."),
+    click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
+    click.option("--threads", type=int, help="Threads of onnxruntime.  [default: one a core]"),
+)
+
+
+def open_model(
+    source: str, preprocess: str | None, labels: str | None, device: str, threads: int | None
+) -> Model:
+    """The model that the command line means."""
+    import onnxvis
+    from onnxvis.images import read_labels
+
+    names = read_labels(labels) if labels else None
+    return onnxvis.load(source, preprocess=preprocess, labels=names, device=device, threads=threads)
+
+
+def say_default_preprocess(model: Model) -> None:
+    """Remark that nothing says how pictures are to be prepared, where that is so."""
+    if model.preprocess_source == "default":
+        remark(
+            "nothing says how pictures become this model's input; they are stretched to it and scaled to "
+            "0..1 (preset 'unit'). Give --preprocess if it was trained otherwise."
+        )
+
+
+# ---- target and settings -------------------------------------------------------------------------
+
+
+def _position(ctx: click.Context, option: click.Parameter, text: str | None) -> Position:
+    if text is None or text == "max":
+        return text
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither 'max' nor indices like 3,5") from None
+
+
+def _settings(ctx: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, Any]:
+    return dict(_setting(text) for text in given)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip():
+        raise click.BadParameter(f"{text!r} is not NAME=VALUE")
+    try:
+        return name.strip(), ast.literal_eval(value.strip())
+    except (ValueError, SyntaxError):
+        return name.strip(), value
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Target and settings as they were given for one or more methods."""
+
+    target: str | None
+    layer: str | None
+    target_layer: str | None
+    position: Position
+    settings: Mapping[str, Any]
+
+    def check(self, methods: Iterable[MethodInfo]) -> None:
+        """Every setting belongs to one of the methods at least."""
+        methods = list(methods)
+        known = dict.fromkeys(name for info in methods for name in info.settings)
+        for name in self.settings:
+            if name not in known:
+                kind = f"setting of {' or '.join(info.name for info in methods)}"
+                raise UnknownNameError(kind, name, known or ["(none)"])
+
+    def settings_for(self, info: MethodInfo) -> dict[str, Any]:
+        """Those settings that the method has."""
+        given = {name: value for name, value in self.settings.items() if name in info.settings}
+        if self.layer is not None and "layer" in info.settings:
+            given["layer"] = self.layer
+        return given
+
+    def target_for(self, info: MethodInfo, model: Model) -> Target:
+        """The target; --layer says where it lies unless the method has a setting of that name."""
+        from onnxvis.target import Target
+
+        layer = self.target_layer
+        if layer is None and "layer" not in info.settings:
+            layer = self.layer
+        return Target(layer, class_index(self.target, model.labels if layer is None else ()), self.position)
+
+
+wish_options = _together(
+    click.option(
+        "--target",
+        "-t",
+        metavar="T",
+        help="The class: its index, or its name where names are known. Default: the strongest.",
+    ),
+    click.option(
+        "--layer",
+        "-l",
+        metavar="L",
+        help="For methods with a setting 'layer' (CAMs, inversion): that layer. For the others: the layer "
+        "whose unit T is the target. `onnxvis info MODEL` lists layers.",
+    ),
+    click.option(
+        "--target-layer", metavar="L", help="The layer whose unit T is the target, whatever the method."
+    ),
+    click.option(
+        "--position",
+        metavar="Y,X|max",
+        callback=_position,
+        help="Where in the target's map. Default: the sum over all positions.",
+    ),
+    click.option(
+        "--set",
+        "-s",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=_settings,
+        help="A setting of the method (`onnxvis methods` lists them); several are allowed.",
+    ),
+)
+
+
+def class_index(text: str | None, labels: Sequence[str]) -> int | None:
+    """The unit that --target means: an index, or a class by its name (in either case, if only one fits).
+
+    A label such as "tench, Tinca tinca" also goes by "tench".
+    """
+    if text is None:
+        return None
+    if text.lstrip("-").isdecimal():
+        return int(text)
+    if not labels:
+        raise UsageError(
+            f"the target {text!r} is a name, but names of the units are not known here; "
+            "give an index, or the names of the classes with --labels FILE"
+        )
+    return _by_name(text, labels)
+
+
+def _by_name(text: str, labels: Sequence[str]) -> int:
+    wanted = text.strip().lower()
+    for fits in (lambda label: label == text, lambda label: wanted in _names(label)):
+        found = [index for index, label in enumerate(labels) if fits(label)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise UsageError(
+                f"{text!r} names {len(found)} classes ({', '.join(map(str, found))}); give an index"
+            )
+    raise UnknownNameError("class", text, labels, "An index works as well.")
+
+
+def _names(label: str) -> tuple[str, str]:
+    return label.strip().lower(), label.split(",")[0].strip().lower()
