@@ -78,8 +78,18 @@ class Explanation:
         """Whether negative values mean something of their own."""
         return self.shows in ("sum", "mean") and bool((self.values < 0).any())
 
-    def picture(self, index: int = 0, alpha: float = 0.75, colormap: str | None = None) -> Image.Image:
-        """One sample as a picture: the heat map over the photo as the user gave it, or over the input."""
+    def picture(
+        self,
+        index: int = 0,
+        alpha: float | None = None,
+        colormap: str | None = None,
+        fade: float | None = None,
+    ) -> Image.Image:
+        """One sample as a picture: the heat map over the photo as the user gave it, or over the input.
+
+        ``alpha``, ``fade``: as in ``onnxvis.images.overlay``; by default coarse maps tint the photo, and
+        maps of single pixels stand out against a faded one.
+        """
         from PIL import Image
 
         heat = self.heatmap()[index]
@@ -87,13 +97,18 @@ class Explanation:
             heat = np.repeat(heat[None], max(1, len(heat) // 8), axis=0)
         if heat.ndim != 2:
             raise UsageError(f"a map over {heat.ndim} axes cannot be drawn; use .values")
+        coarse = self.shows in ("cam", "mean")
+        alpha = (0.75 if coarse else 1.0) if alpha is None else alpha
+        fade = (0.0 if coarse else 0.7) if fade is None else fade
         if self.pictures:
             prepared = self.pictures[index]
-            return images.overlay(prepared.photo, heat, alpha, colormap, self.signed, box=prepared.box)
+            return images.overlay(
+                prepared.photo, heat, alpha, colormap, self.signed, box=prepared.box, fade=fade
+            )
         background = self._background(index)
         if background is None:
             return Image.fromarray(images.colourize(heat, colormap, self.signed))
-        return images.overlay(background, heat, alpha, colormap, self.signed)
+        return images.overlay(background, heat, alpha, colormap, self.signed, fade=fade)
 
     def _background(self, index: int) -> Array | None:
         """The input as a picture, where it looks like one."""

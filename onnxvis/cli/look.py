@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import model_options, open_model
+from .options import Opening, model_options
 from .program import main
 from .tables import table
 
@@ -27,7 +27,7 @@ __all__ = ["info", "methods", "rules"]
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 @model_options
-def info(model: str, as_json: bool, **opening: Any) -> None:
+def info(model: str, as_json: bool, opening: Opening) -> None:
     """Show what MODEL takes and answers, how pictures are prepared for it, and its layers.
 
     \b
@@ -35,7 +35,7 @@ def info(model: str, as_json: bool, **opening: Any) -> None:
       onnxvis info zoo:shapes
       onnxvis info net.onnx --json
     """
-    opened = open_model(model, **opening)
+    opened = opening.open(model)
     if as_json:
         click.echo(json.dumps(_description(opened), indent=2, ensure_ascii=False))
         return

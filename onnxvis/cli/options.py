@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,54 +20,70 @@ if TYPE_CHECKING:
     from onnxvis.target import Target
     from onnxvis.taxonomy import MethodInfo
 
-__all__ = ["Wish", "class_index", "model_options", "open_model", "wish_options"]
+__all__ = ["Opening", "Wish", "class_index", "model_options", "wish_options"]
 
-Command = TypeVar("Command", bound=Callable[..., Any])
 Position = tuple[int, ...] | str | None
 
 
-def _together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
-    def decorate(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
+def _bundle(
+    name: str, make: Callable[..., Any], *options: Callable[[Any], Any]
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A decorator that adds options to a command and passes their values as one object, ``name``."""
+    fields = list(inspect.signature(make).parameters)
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def wrapped(**given: Any) -> Any:
+            bundle = make(**{field: given.pop(field) for field in fields})
+            return command(**given, **{name: bundle})
+
+        return functools.reduce(lambda inner, option: option(inner), reversed(options), wrapped)
 
     return decorate
 
 
 # ---- the model -----------------------------------------------------------------------------------
 
-model_options = _together(
+
+@dataclass(frozen=True)
+class Opening:
+    """How a model is to be opened."""
+
+    preprocess: str | None = None
+    labels: str | None = None
+    device: str = "auto"
+    threads: int | None = None
+
+    def open(self, source: str, for_pictures: bool = False) -> Model:
+        """The model; with ``for_pictures`` a remark where nothing says how they are to be prepared."""
+        import onnxvis
+        from onnxvis.images import read_labels
+
+        names = read_labels(self.labels) if self.labels else None
+        model = onnxvis.load(
+            source, preprocess=self.preprocess, labels=names, device=self.device, threads=self.threads
+        )
+        if for_pictures and model.preprocess_source == "default":
+            remark(
+                "nothing says how pictures become this model's input; they are stretched to it and scaled "
+                "to 0..1 (preset 'unit'). Give --preprocess if it was trained otherwise."
+            )
+        return model
+
+
+model_options = _bundle(
+    "opening",
+    Opening,
     click.option(
         "--preprocess",
         metavar="PRESET|FILE",
-        help="How pictures become the model's input: a preset (imagenet, caffe, tf, unit, raw, mnist, cifar10) "
-        "or a .json or .toml file. Default: what the model's metadata or the file beside it says.",
+        help="How pictures become the model's input: a preset (imagenet, caffe, tf, unit, raw, mnist, "
+        "cifar10) or a .json or .toml file. Default: what the model's metadata or the file beside it says.",
     ),
     click.option("--labels", metavar="FILE", help="Names of the classes, one a line, or as JSON."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
     click.option("--threads", type=int, help="Threads of onnxruntime.  [default: one a core]"),
 )
-
-
-def open_model(
-    source: str, preprocess: str | None, labels: str | None, device: str, threads: int | None
-) -> Model:
-    """The model that the command line means."""
-    import onnxvis
-    from onnxvis.images import read_labels
-
-    names = read_labels(labels) if labels else None
-    return onnxvis.load(source, preprocess=preprocess, labels=names, device=device, threads=threads)
-
-
-def say_default_preprocess(model: Model) -> None:
-    """Remark that nothing says how pictures are to be prepared, where that is so."""
-    if model.preprocess_source == "default":
-        remark(
-            "nothing says how pictures become this model's input; they are stretched to it and scaled to "
-            "0..1 (preset 'unit'). Give --preprocess if it was trained otherwise."
-        )
 
 
 # ---- target and settings -------------------------------------------------------------------------
@@ -130,7 +148,9 @@ class Wish:
         return Target(layer, class_index(self.target, model.labels if layer is None else ()), self.position)
 
 
-wish_options = _together(
+wish_options = _bundle(
+    "wish",
+    Wish,
     click.option(
         "--target",
         "-t",

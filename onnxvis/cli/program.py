@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
@@ -29,12 +30,14 @@ Exit codes:
 class Program(click.Group):
     """A group whose errors are one line on stderr and an exit code, never a traceback unless asked for."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(  # type: ignore[override]  # Click overloads it by standalone_mode
+        self, args: Sequence[str] | None = None, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
         """Run the command line, as Click's own ``main`` does, but say what was wrong in one line."""
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+            return super().main(args, standalone_mode=False, **extra)
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(args, standalone_mode=False, **extra)
         except click.ClickException as error:
             _fail(_wrong_usage(error), error.exit_code)
         except click.Abort:

@@ -31,28 +31,32 @@ def overlay(
     *,
     box: Box | None = None,
     percentile: float = 99.5,
+    fade: float = 0.0,
 ) -> Image.Image:
     """The photo with the heat map over it, in colour; PIL image of the photo's size, mode RGB.
 
     ``heat`` [h, w]: in the coordinates of the net's input, of any resolution.  ``box``: the part of the
     photo that the net saw (:attr:`Prepared.box`; default: all of it); what lies outside is paled.
     ``alpha``: opacity at the strongest heat (0..1); it falls in proportion to the heat's magnitude, so
-    that the photo shows through.  ``colormap``, ``signed``, ``percentile``: as in
+    that the photo shows through.  ``fade`` (0..1): how far the photo gives way, turned grey, to the colour
+    of no heat; maps of single pixels, which a photo would drown, need it.  ``colormap``, ``signed``, ``percentile``: as in
     :func:`~onnxvis.images.colourize`.
 
     Raises what :func:`~onnxvis.images.colourize` and :func:`~onnxvis.images.read_image` do.
     """
-    if not 0 <= alpha <= 1:
-        raise UsageError(
-            f"alpha is {alpha}; allowed: 0 (photo only) to 1 (opaque where the heat is strongest)"
-        )
+    for name, share in (("alpha", alpha), ("fade", fade)):
+        if not 0 <= share <= 1:
+            raise UsageError(f"{name} is {share}; allowed: 0 (the photo as it is) to 1 (no photo)")
     picture = read_image(photo)
     box = box or (0.0, 0.0, float(picture.width), float(picture.height))
     signed = is_signed(heat) if signed is None else signed
     # float32: photos can be large, and colours need no more.
     placed = place(scale(heat, signed, percentile).astype(np.float32), box, picture.size)
     opacity = alpha * np.abs(placed)[..., None]
-    blended = _paled(picture, box) * (1 - opacity) + paint(placed, signed, colormap) * opacity
+    ground = _paled(picture, box)
+    if fade:
+        ground = _faded(ground, paint(np.zeros((1, 1)), signed, colormap), fade)
+    blended = ground * (1 - opacity) + paint(placed, signed, colormap) * opacity
     return _image(blended)
 
 
@@ -88,6 +92,12 @@ def _paled(picture: Image.Image, box: Box) -> NDArray[np.float32]:
     pixels = np.asarray(picture, dtype=np.float32)
     seen = place(np.ones((1, 1), np.float32), box, picture.size)[..., None]
     return np.asarray(pixels + (255 - pixels) * (_VEIL * (1 - seen)), dtype=np.float32)
+
+
+def _faded(pixels: NDArray[np.float32], nothing: NDArray[np.uint8], fade: float) -> NDArray[np.float32]:
+    """The photo in grey, nearer to the colour of no heat."""
+    grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601 luma
+    return np.asarray(grey[..., None] * (1 - fade) + nothing * np.float32(fade), dtype=np.float32)
 
 
 def _image(pixels: NDArray[np.float32]) -> Image.Image:

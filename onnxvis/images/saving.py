@@ -44,8 +44,6 @@ def save_image(image: Image.Image | NDArray[Any], path: str | os.PathLike[str]) 
     picture = read_image(image)
     try:
         _write_and_rename(picture, path)
-    except FileNotFoundError:
-        raise _no_folder(path) from None
     except PermissionError:
         raise _unwritable(path, "permission denied", "choose another place or change permissions") from None
     except OSError as error:
@@ -64,12 +62,8 @@ def check_destination(path: str | os.PathLike[str]) -> Path:
     if path.is_dir():
         raise _unwritable(path, "it is a folder", "give the name of a file")
     if not path.parent.exists():
-        raise _no_folder(path)
+        raise _unwritable(path, f"there is no folder {str(path.parent)!r}", "create it first")
     return path
-
-
-def _no_folder(path: Path) -> OutputError:
-    return _unwritable(path, f"there is no folder {str(path.parent)!r}", "create it first")
 
 
 def _write_and_rename(picture: Image.Image, path: Path) -> None:

@@ -1,0 +1,245 @@
+"""``onnxvis explain`` and ``onnxvis reconstruct``: pictures out of a model."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from onnxvis.errors import ImageError
+from onnxvis.zoo import PREFIX
+
+from .options import Opening, Wish, model_options, wish_options
+from .output import Destination, explanation_grid, make_folder, unique_stems
+from .program import main
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from onnxvis.explanation import Explanation
+    from onnxvis.taxonomy import MethodInfo
+
+__all__ = ["explain", "reconstruct"]
+
+output_option = click.option(
+    "-o",
+    "--output",
+    metavar="OUT",
+    help="A file, or a folder for a file each. Default: <name>.<method>.png in the current folder.",
+)
+
+
+def _several(ctx: click.Context, option: click.Parameter, given: Sequence[str]) -> list[str]:
+    """Methods from repeated options and comma-separated lists, each once."""
+    return list(dict.fromkeys(name.strip() for text in given for name in text.split(",") if name.strip()))
+
+
+Explain = Callable[[str], "list[Explanation]"]
+
+# ---- explain -------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("model")
+@click.argument("pictures", metavar="IMAGE...", nargs=-1, required=True)
+@click.option(
+    "--method",
+    "-m",
+    "methods",
+    multiple=True,
+    default=["guided_backprop"],
+    show_default=True,
+    callback=_several,
+    help="How to explain (`onnxvis methods`); several, repeated or separated by commas, make a grid.",
+)
+@wish_options
+@model_options
+@output_option
+def explain(
+    model: str,
+    pictures: Sequence[str],
+    methods: Sequence[str],
+    wish: Wish,
+    opening: Opening,
+    output: str | None,
+) -> None:
+    """Explain why MODEL answers as it does for each IMAGE (or .npy array, as the net takes it).
+
+    Prints a line an image: image, class, score, file written; separated by tabs. Nothing is written
+    unless all images can be read.
+
+    \b
+    Examples:
+      onnxvis explain zoo:shapes star.png
+      onnxvis explain net.onnx a.jpg b.jpg -m gradcam,lrp -t "tabby cat" -o grid.png
+      onnxvis explain net.onnx photo.jpg -m occlusion --set size=32 --set stride=16
+      onnxvis explain net.onnx photo.jpg --layer conv4 --target 7 --position max
+    """
+    infos = _infos(methods)
+    wish.check(infos)
+    to = Destination.of(output)
+    opened = opening.open(model, for_pictures=True)
+    inputs = {picture: _read(picture) for picture in pictures}
+
+    def explained(picture: str) -> list[Explanation]:
+        return [
+            opened.explain(inputs[picture](), i.name, wish.target_for(i, opened), **wish.settings_for(i))
+            for i in infos
+        ]
+
+    if to.file is not None and len(inputs) * len(infos) > 1:
+        _as_one_grid(list(inputs), methods, explained, to.file)
+    else:
+        _as_files(list(inputs), methods, explained, to)
+
+
+def _infos(methods: Sequence[str], reconstruct: bool = False) -> list[MethodInfo]:
+    from onnxvis.taxonomy import find
+
+    if not methods:
+        raise click.UsageError("--method names no method")
+    return [find(method, reconstruct) for method in methods]
+
+
+def _read(picture: str) -> Callable[[], Any]:
+    """A function that gives what is to be explained; ImageError now where it cannot be read."""
+    from onnxvis.images import read_image
+
+    if Path(picture).suffix.lower() == ".npy":
+        array = _array(picture)
+        return lambda: array
+    read_image(picture)
+    return lambda: picture
+
+
+def _array(path: str) -> Any:
+    import numpy as np
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError(f"cannot read array {path!r}: {reason}; save it with numpy.save") from None
+    if array.ndim and len(array) != 1:
+        raise ImageError(f"array {path!r} has shape {array.shape}: give one sample a file, with a leading 1")
+    return array
+
+
+def _row(picture: str, found: Sequence[Explanation], side: int | None = None) -> Any:
+    """A row of the grid, its pictures no larger than they are shown."""
+    from onnxvis.images.grid import fit_picture
+
+    def fitted(image: Image.Image | None) -> Image.Image | None:
+        return image if image is None or side is None or max(image.size) <= side else fit_picture(image, side)
+
+    return (
+        Path(picture).stem,
+        fitted(found[0].photo()),
+        found[0].caption(),
+        [fitted(e.picture()) for e in found],
+    )
+
+
+def _as_one_grid(pictures: Sequence[str], methods: Sequence[str], explain: Explain, file: Path) -> None:
+    from onnxvis.images import save_image
+
+    rows = []
+    for picture in _progress(pictures):
+        found = explain(picture)
+        rows.append(_row(picture, found, side=320))
+        _report(picture, found[0], file)
+    save_image(explanation_grid(rows, methods), file)
+
+
+def _as_files(
+    pictures: Sequence[str],
+    methods: Sequence[str],
+    explain: Explain,
+    to: Destination,
+) -> None:
+    from onnxvis.images import save_image
+
+    stems, ending = unique_stems(pictures), methods[0] if len(methods) == 1 else "methods"
+    for picture in _progress(pictures):
+        found = explain(picture)
+        image = found[0].picture() if len(found) == 1 else explanation_grid([_row(picture, found)], methods)
+        file = to.path(stems[picture], ending)
+        make_folder(file.parent)
+        save_image(image, file)
+        _report(picture, found[0], file)
+
+
+def _report(picture: str, found: Explanation, file: Path) -> None:
+    click.echo(f"{picture}\t{found.unit_name()}\t{found.score[0]:.4g}\t{file}")
+
+
+def _progress(pictures: Sequence[str]) -> Any:
+    """A bar on stderr, on a terminal and where there are several."""
+    from tqdm import tqdm
+
+    return tqdm(pictures, unit="picture", disable=None if len(pictures) > 1 else True, leave=False)
+
+
+# ---- reconstruct ---------------------------------------------------------------------------------
+
+
+def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().replace("x", ",").split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise click.BadParameter(f"{text!r} is not HEIGHT,WIDTH")
+    return int(parts[0]), int(parts[1])
+
+
+@main.command()
+@click.argument("model")
+@click.argument("picture", metavar="[IMAGE]", required=False)
+@click.option(
+    "--method",
+    "-m",
+    default="activation_maximization",
+    show_default=True,
+    help="activation_maximization, or inversion, which needs IMAGE.",
+)
+@wish_options
+@click.option(
+    "--size", metavar="H,W", callback=_size, help="Size of the picture where the model leaves it open."
+)
+@model_options
+@output_option
+def reconstruct(
+    model: str,
+    picture: str | None,
+    method: str,
+    size: tuple[int, int] | None,
+    wish: Wish,
+    opening: Opening,
+    output: str | None,
+) -> None:
+    """Find an input: one that excites a unit of MODEL most, or one that a layer sees like IMAGE.
+
+    Prints one line: method, target or layer, last loss, file written; separated by tabs.
+
+    \b
+    Examples:
+      onnxvis reconstruct zoo:shapes --target star -o star.png
+      onnxvis reconstruct zoo:shapes star.png -m inversion --layer /11/Conv --set steps=200
+    """
+    (info,) = _infos([method], reconstruct=True)
+    wish.check([info])
+    to = Destination.of(output)
+    opened = opening.open(model, for_pictures=picture is not None)
+    x = _read(picture)() if picture is not None else None
+    settings = wish.settings_for(info)
+    found = opened.reconstruct(method, target=wish.target_for(info, opened), x=x, size=size, **settings)
+    about = str(settings.get("layer") or wish.target or "strongest")
+    source = Path((picture or model).removeprefix(PREFIX)).stem
+    words = re.sub(r"[^\w.]+", "-", about).strip("-")
+    file = to.path(f"{source}.{words}", method)
+    make_folder(file.parent)
+    found.save(file)
+    click.echo(f"{method}\t{about}\t{found.loss[-1]:.4g}\t{file}")
