@@ -14,7 +14,7 @@ from .program import main
 from .tables import table
 
 if TYPE_CHECKING:
-    from onnxvis.graph.ir import TensorSpec
+    from onnxvis.graph.ir import Graph, Node, TensorSpec
     from onnxvis.model import Model
     from onnxvis.taxonomy import MethodInfo
 
@@ -137,6 +137,7 @@ def _method_rows(found: Iterable[MethodInfo]) -> Iterable[tuple[str, str]]:
 # ---- rules ---------------------------------------------------------------------------------------
 
 OWN, NONE, STOP = "own", "–", "stop"
+ANY_OPSET = 10**6
 
 
 @main.command()
@@ -153,34 +154,35 @@ def rules(model: str | None, as_json: bool) -> None:
       onnxvis rules
       onnxvis rules net.onnx
     """
+    import onnxvis
     from onnxvis.rules import registry
 
-    counts = _operators(model) if model else {(*key, 10**6): 0 for key in registry.operators()}
-    columns = list(registry.methods)
-    coverage = {key: {method: _served(*key, method) for method in columns} for key in counts}
-    rows = [
-        {
-            "operator": f"{domain}::{op_type}" if domain else op_type,
-            "nodes": counts[domain, op_type, opset],
-            **cells,
-        }
-        for (domain, op_type, opset), cells in coverage.items()
-    ]
+    graph = onnxvis.load(model).graph if model else None
+    keys = [(*key, ANY_OPSET) for key in registry.operators()] if graph is None else map(_key, graph.nodes)
+    rows = [_coverage(*key, count) for key, count in Counter(keys).items()]
+    missing = {} if graph is None else _missing(graph)
     if as_json:
-        click.echo(json.dumps(rows, indent=2, ensure_ascii=False))
+        click.echo(json.dumps({"operators": rows, "missing": missing}, indent=2, ensure_ascii=False))
         return
-    heads = ["operator", *(["nodes"] if model else []), *columns]
+    heads = ["operator", *(["nodes"] if model else []), *registry.methods]
     click.echo(table([heads, *([row[head] for head in heads] for row in rows)]))
-    if model:
-        click.echo("\n" + "\n".join(_missing(rows, columns)))
+    if missing:
+        click.echo()
+    for method, operators in missing.items():
+        click.echo(f"{method}: " + (f"no rule for {', '.join(operators)}" if operators else "complete"))
 
 
-def _operators(model: str) -> Mapping[tuple[str, str, int], int]:
-    """(domain, operator, opset) of the model's layers, and how many there are of each."""
-    import onnxvis
+def _key(node: Node) -> tuple[str, str, int]:
+    return node.domain, node.op_type, node.opset
 
-    nodes = onnxvis.load(model).graph.nodes
-    return Counter((node.domain, node.op_type, node.opset) for node in nodes)
+
+def _coverage(domain: str, op_type: str, opset: int, count: int) -> dict[str, Any]:
+    """A row: the operator, how many nodes the model has of it, and what serves each method."""
+    from onnxvis.rules import registry
+
+    kind = f"{domain}::{op_type}" if domain else op_type
+    served = {method: _served(domain, op_type, opset, method) for method in registry.methods}
+    return {"operator": kind, "nodes": count, **served}
 
 
 def _served(domain: str, op_type: str, opset: int, method: str) -> str:
@@ -195,9 +197,19 @@ def _served(domain: str, op_type: str, opset: int, method: str) -> str:
     return OWN if rule.method == method else rule.method
 
 
-def _missing(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> Iterable[str]:
-    """One line a method: what it lacks for this model."""
-    rows = list(rows)
-    for method in columns:
-        lacking = [f"{row['operator']} ({row['nodes']})" for row in rows if row[method] == NONE]
-        yield f"{method}: " + (f"no rule for {', '.join(lacking)}" if lacking else "complete")
+def _missing(graph: Graph) -> dict[str, list[str]]:
+    """For each way back through the model: the operators that it has no rule for."""
+    from onnxvis.engine.plan import Pass
+    from onnxvis.rules import registry
+    from onnxvis.rules.composites import COMPOSITES
+
+    walks = {name: Pass(name) for name in registry.methods if "lrp" not in registry.lineage(name)}
+    walks |= {f"lrp, composite {name}": Pass(table) for name, table in COMPOSITES.items()}
+    return {
+        name: list(
+            dict.fromkeys(
+                node.kind for node in graph.nodes if _served(*_key(node), walk.assign(node, graph)) == NONE
+            )
+        )
+        for name, walk in walks.items()
+    }

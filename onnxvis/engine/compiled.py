@@ -10,6 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxvis.graph.analysis import nonnegative
+from onnxvis.graph.ir import Graph
 from onnxvis.ops.trace import Emitted, Traced, TraceOps
 
 from .forward import Record
@@ -20,7 +21,8 @@ from .walk import walk
 __all__ = ["CompiledExecutor", "trace"]
 
 OPSET, IR_VERSION = 18, 8
-SEED, RESULT = "seed of ", "result at "
+# Names of the traced model's inputs and outputs; no other name in it starts like this.
+KEPT, SEED, RESULT = "kept ", "seed of ", "result at "
 
 
 class CompiledExecutor:
@@ -36,7 +38,7 @@ class CompiledExecutor:
 
     def backward(self, record: Record, seeds: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
         """What arrives at ``plan.wrt`` (see ``HostExecutor.backward``)."""
-        feeds = {name: record.raw[name] for name in self.needs}
+        feeds = {KEPT + name: record.raw[name] for name in self.needs}
         for name, seed in seeds.items():
             if SEED + name in self._inputs:
                 feeds[SEED + name] = self.runtime.value(np.asarray(seed, self.dtype))
@@ -47,25 +49,12 @@ class CompiledExecutor:
 def trace(plan: Plan, dtype: Any = np.float32) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """The plan as an ONNX model, and the names of the forward pass' tensors that it takes.
 
-    Further inputs are "seed of NAME" for every seed, outputs "result at NAME" for every tensor in
-    ``plan.wrt``.  Raises NotTraceableError where a rule needs real arrays.
+    Inputs are "kept NAME" for these tensors and "seed of NAME" for every seed, outputs "result at
+    NAME" for every tensor in ``plan.wrt``.  Raises NotTraceableError where a rule needs real arrays.
     """
     ops = TraceOps(dtype)
-    signs = nonnegative(plan.graph)
-    inputs: dict[str, Traced] = {}
-    types: dict[str, tuple[Any, tuple[int, ...]]] = {}
-
-    def add_input(name: str, tensor: str, kind: Any) -> Traced:
-        if name not in inputs:
-            types[name] = (kind, plan.graph.shape(tensor))
-            inputs[name] = ops.input(name, types[name][1], kind, int(name in signs))
-        return inputs[name]
-
-    def read(name: str) -> Traced:
-        return add_input(name, name, plan.graph.value(name).dtype or np.dtype(np.float32))
-
-    seeds = {name: add_input(SEED + name, name, ops.dtype) for name in plan.seeds}
-    results = walk(plan, ops, read, seeds)
+    inputs = _Inputs(ops, plan.graph)
+    results = walk(plan, ops, inputs.kept, {name: inputs.seed(name) for name in plan.seeds})
     outputs = [
         ops.emit("Identity", [results[name]], results[name].shape, result_name=RESULT + name)
         for name in plan.wrt
@@ -75,16 +64,38 @@ def trace(plan: Plan, dtype: Any = np.float32) -> tuple[onnx.ModelProto, tuple[s
     graph = helper.make_graph(
         [_node(node) for node in nodes],
         "backward",
-        [_info(name, *types[name]) for name in inputs if name in used],
-        [_info(RESULT + name, ops.dtype, results[name].shape) for name in plan.wrt],
-        [
-            numpy_helper.from_array(np.ascontiguousarray(array), name)
-            for name, array in ops.constants.items()
-            if name in used
-        ],
+        [_info(entry) for name, entry in inputs.declared.items() if name in used],
+        [_info(Traced(ops, RESULT + name, results[name].shape, ops.dtype)) for name in plan.wrt],
+        [numpy_helper.from_array(array, name) for name, array in ops.constants.items() if name in used],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    return model, tuple(name for name in inputs if name in used and not name.startswith(SEED))
+    taken = (name for name in inputs.declared if name in used and name.startswith(KEPT))
+    return model, tuple(name.removeprefix(KEPT) for name in taken)
+
+
+class _Inputs:
+    """The traced model's inputs: each is ``declared`` when it is first read."""
+
+    def __init__(self, ops: TraceOps, graph: Graph) -> None:
+        self.ops, self.graph = ops, graph
+        self.declared: dict[str, Traced] = {}
+        self._read: dict[str, Traced] = {}
+        self._nonnegative = nonnegative(graph)
+
+    def kept(self, name: str) -> Traced:
+        """A tensor of the forward pass, in the working precision."""
+        dtype = self.graph.value(name).dtype or np.dtype(np.float32)
+        return self._input(KEPT + name, name, dtype, int(name in self._nonnegative))
+
+    def seed(self, name: str) -> Traced:
+        """What the pass starts with at a tensor."""
+        return self._input(SEED + name, name, self.ops.dtype, 0)
+
+    def _input(self, name: str, tensor: str, dtype: Any, signs: int) -> Traced:
+        if name not in self._read:
+            self.declared[name] = Traced(self.ops, name, self.graph.shape(tensor), dtype, signs)
+            self._read[name] = self.ops.working(self.declared[name])
+        return self._read[name]
 
 
 def _alive(nodes: Sequence[Emitted], outputs: Sequence[str]) -> list[Emitted]:
@@ -109,5 +120,7 @@ def _node(node: Emitted) -> onnx.NodeProto:
     return helper.make_node(node.op_type, node.inputs, [*unread, output], **attributes)
 
 
-def _info(name: str, dtype: Any, shape: tuple[int, ...]) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(dtype)), shape)
+def _info(entry: Traced) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(
+        entry.name, helper.np_dtype_to_tensor_dtype(entry.dtype), entry.shape
+    )

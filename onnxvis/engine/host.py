@@ -40,4 +40,4 @@ class HostExecutor:
         with np.errstate(all="ignore"):  # as onnxruntime does: 0/0 is NaN, without a word
             started = {name: self.ops.constant(seed) for name, seed in seeds.items()}
             results = walk(self.plan, self.ops, read, started)
-        return {name: np.ascontiguousarray(array) for name, array in results.items()}
+        return {name: np.asarray(array, self.ops.dtype, order="C") for name, array in results.items()}

@@ -141,7 +141,7 @@ def _check_rules(
 ) -> None:
     """One error that names all nodes that cannot be stepped through."""
     problems: dict[str, list[str]] = {}
-    for node, rule, _ in steps:
+    for node, rule, _ in reversed(steps):
         reason = _missing(node, backward.assign(node, graph)) if rule is None else None
         if rule is not None and rule.refuses is not None:
             refused = rule.refuses(node, graph)

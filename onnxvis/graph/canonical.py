@@ -64,7 +64,7 @@ def is_layer(node: Node, graph: Graph) -> bool:
 
 
 def _plain_operands(graph: Graph) -> Graph:
-    """Gemm without attributes; operands of the ``broadcast``/``axis`` kind (opset < 7) reshaped."""
+    """Gemm with no attribute but transA; operands of the ``broadcast``/``axis`` kind (opset < 7) reshaped."""
     new: list[Value] = []
     nodes = []
     for node in graph.nodes:
@@ -79,7 +79,7 @@ def _plain_operands(graph: Graph) -> Graph:
 def _plain_gemm(node: Node, graph: Graph, new: list[Value]) -> Node:
     given = node.attributes
     fixed = [name for name in node.inputs[1:] if name]
-    if given.get("transA", 0) or not all(graph.is_constant(name) for name in fixed):
+    if not all(graph.is_constant(name) for name in fixed):
         return node
     names = [node.inputs[0]]
     factors = (given.get("alpha", 1.0), given.get("beta", 1.0))
@@ -87,11 +87,12 @@ def _plain_gemm(node: Node, graph: Graph, new: list[Value]) -> Node:
         array = graph.constant(name)
         assert array is not None
         if factor != 1.0 or transpose:
-            array = np.ascontiguousarray((array.T if transpose else array) * array.dtype.type(factor))
+            array = np.asarray((array.T if transpose else array) * array.dtype.type(factor), order="C")
             new.append(Value.of(f"{name} of {node.name}", array))
             name = new[-1].name
         names.append(name)
-    return replace(node, inputs=tuple(names), attributes={})
+    attributes = {"transA": 1} if given.get("transA", 0) else {}
+    return replace(node, inputs=tuple(names), attributes=attributes)
 
 
 def _plain_broadcast(node: Node, graph: Graph, new: list[Value]) -> Node:

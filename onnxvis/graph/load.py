@@ -140,6 +140,8 @@ def _strip(proto: onnx.ModelProto, keep: int = 1024) -> onnx.ModelProto:
     graph = skeleton.graph
     graph.name = proto.graph.name or "graph"
     graph.node.extend(proto.graph.node)
+    for node in graph.node:
+        _drop_idle_padding(node)
     graph.output.extend(proto.graph.output)
     weights = {tensor.name for tensor in proto.graph.initializer}
     graph.input.extend(entry for entry in proto.graph.input if entry.name not in weights)
@@ -149,6 +151,15 @@ def _strip(proto: onnx.ModelProto, keep: int = 1024) -> onnx.ModelProto:
         else:
             graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     return skeleton
+
+
+def _drop_idle_padding(node: onnx.NodeProto) -> None:
+    """Take away the padding that auto_pad overrides: ONNX's shape inference would count it."""
+    auto_pad = next((entry.s for entry in node.attribute if entry.name == "auto_pad"), b"NOTSET")
+    idle = {b"VALID": ("pads",)}.get(auto_pad, ("pads", "output_padding") if b"SAME" in auto_pad else ())
+    for i in reversed(range(len(node.attribute))):
+        if node.attribute[i].name in idle:
+            del node.attribute[i]
 
 
 def _build(proto: onnx.ModelProto, folder: Path | None) -> Graph:

@@ -59,8 +59,10 @@ class Traced:
 
     @property
     def zero(self) -> bool:
-        """True where every element is known to be 0."""
-        return self.value is not None and not any(self.value.strides) and not self.value.flat[:1].any()
+        """True for numbers that are all known to be 0."""
+        if self.value is None or self.value.dtype.kind != "f":
+            return False
+        return not any(self.value.strides) and not self.value.flat[:1].any()
 
     def __add__(self, other: Any) -> Traced:
         return self.ops.add(self, other)
@@ -131,12 +133,11 @@ class TraceOps(Ops):
 
     # ---- writing ---------------------------------------------------------------------------------
 
-    def input(self, name: str, shape: Shape, dtype: Any, signs: int = 0) -> Traced:
-        """A graph input; numbers of another floating dtype are cast to the working one."""
-        traced = Traced(self, name, shape, dtype, signs)
-        if traced.dtype.kind in "biu" or traced.dtype == self.dtype:
-            return traced
-        return self.emit("Cast", [traced], shape, signs=signs, to=self.dtype)
+    def working(self, value: Traced) -> Traced:
+        """A graph input in the working dtype; integers and booleans as they are."""
+        if value.dtype.kind in "biu" or value.dtype == self.dtype:
+            return value
+        return self.emit("Cast", [value], value.shape, signs=value.signs, to=self.dtype)
 
     def emit(
         self,
@@ -170,11 +171,19 @@ class TraceOps(Ops):
             traced.name = self._known[key]
         return traced.name
 
-    def lift(self, value: Any) -> Traced:
-        """A number or array as a traced constant; traced values as they are."""
+    def lift(self, value: Any, dtype: Any = None) -> Traced:
+        """An array or a number (which takes ``dtype``) as a traced constant; traced values as they are."""
         if isinstance(value, Traced):
             return value
-        return self.constant(np.asarray(value, self.dtype if isinstance(value, float | int) else None))
+        number = isinstance(value, float | int | np.number)
+        return self.constant(np.asarray(value, dtype or self.dtype) if number else value)
+
+    def _pair(self, a: Any, b: Any) -> tuple[Traced, Traced, Shape]:
+        """Two operands as traced values, a number in the other's dtype, and the shape they broadcast to."""
+        like = a if isinstance(a, Traced) else b
+        dtype = like.dtype if isinstance(like, Traced) else None
+        a, b = self.lift(a, dtype), self.lift(b, dtype)
+        return a, b, np.broadcast_shapes(a.shape, b.shape)
 
     def constant(self, array: Any) -> Traced:
         array = self.host.constant(array)
@@ -208,16 +217,14 @@ class TraceOps(Ops):
         dtype: Any = None,
     ) -> Traced:
         """An elementwise node of two inputs that broadcast, or its result for two constants."""
-        a, b = self.lift(a), self.lift(b)
+        a, b, shape = self._pair(a, b)
         if a.value is not None and b.value is not None:
             return self.constant(function(a.value, b.value))
-        shape = np.broadcast_shapes(a.shape, b.shape)
         return self.emit(op_type, [a, b], shape, dtype=dtype or a.dtype, signs=signs)
 
     def add(self, a: Any, b: Any) -> Traced:
         """a + b."""
-        a, b = self.lift(a), self.lift(b)
-        shape = np.broadcast_shapes(a.shape, b.shape)
+        a, b, shape = self._pair(a, b)
         for one, other in ((a, b), (b, a)):
             if _is_number(one, 0.0):
                 return self.expand(other, shape)
@@ -225,15 +232,14 @@ class TraceOps(Ops):
 
     def subtract(self, a: Any, b: Any) -> Traced:
         """a − b."""
-        a, b = self.lift(a), self.lift(b)
+        a, b, shape = self._pair(a, b)
         if _is_number(b, 0.0):
-            return self.expand(a, np.broadcast_shapes(a.shape, b.shape))
+            return self.expand(a, shape)
         return self.binary("Sub", np.subtract, a, b, a.signs if a.signs == -b.signs else 0)
 
     def multiply(self, a: Any, b: Any) -> Traced:
         """a · b."""
-        a, b = self.lift(a), self.lift(b)
-        shape = np.broadcast_shapes(a.shape, b.shape)
+        a, b, shape = self._pair(a, b)
         if a.zero or b.zero:
             return self.zeros(shape)
         for one, other in ((a, b), (b, a)):
@@ -243,11 +249,11 @@ class TraceOps(Ops):
 
     def divide(self, a: Any, b: Any) -> Traced:
         """a / b."""
-        a, b = self.lift(a), self.lift(b)
+        a, b, shape = self._pair(a, b)
         if a.zero:
-            return self.zeros(np.broadcast_shapes(a.shape, b.shape))
+            return self.zeros(shape)
         if _is_number(b, 1.0):
-            return self.expand(a, np.broadcast_shapes(a.shape, b.shape))
+            return self.expand(a, shape)
         return self.binary("Div", np.divide, a, b, a.signs * b.signs)
 
     def where(self, condition: Traced, a: Any, b: Any = 0.0) -> Traced:
@@ -264,17 +270,17 @@ class TraceOps(Ops):
         return self.emit("Where", [condition, a, b], shape, signs=signs)
 
     def maximum(self, a: Any, b: Any) -> Traced:
-        a, b = self.lift(a), self.lift(b)
+        a, b, shape = self._pair(a, b)
         if _is_number(b, 0.0) and a.value is None:
-            if a.signs:
-                return self.expand(a, a.shape) if a.signs > 0 else self.zeros(a.shape)
-            return self.emit("Relu", [a], a.shape, signs=1)
+            if a.signs < 0:
+                return self.zeros(shape)
+            return self.expand(a if a.signs > 0 else self.emit("Relu", [a], a.shape, signs=1), shape)
         return self.binary("Max", np.maximum, a, b, 1 if a.signs > 0 or b.signs > 0 else 0)
 
     def minimum(self, a: Any, b: Any) -> Traced:
-        a, b = self.lift(a), self.lift(b)
+        a, b, shape = self._pair(a, b)
         if _is_number(b, 0.0) and a.value is None and a.signs:
-            return a if a.signs < 0 else self.zeros(a.shape)
+            return self.expand(a, shape) if a.signs < 0 else self.zeros(shape)
         return self.binary("Min", np.minimum, a, b, -1 if a.signs < 0 or b.signs < 0 else 0)
 
     def abs(self, x: Traced) -> Traced:
@@ -296,7 +302,7 @@ class TraceOps(Ops):
         return self.unary("Erf", self.host.erf, x, x.signs)
 
     def power(self, a: Any, b: Any) -> Traced:
-        a = self.lift(a)
+        a, b, _ = self._pair(a, b)
         return self.binary("Pow", np.power, a, b, max(a.signs, 0))
 
     def sigmoid(self, x: Traced) -> Traced:
@@ -348,7 +354,7 @@ class TraceOps(Ops):
         if list(axes) == list(range(len(x.shape))):
             return x
         shape = [x.shape[axis] for axis in axes]
-        known = self._moved(x, shape, lambda value: np.ascontiguousarray(value.transpose(axes)))
+        known = self._moved(x, shape, lambda value: np.asarray(value.transpose(axes), order="C"))
         if known is not None:
             return known
         return self.emit("Transpose", [x], shape, dtype=x.dtype, signs=x.signs, perm=[*axes])
@@ -382,7 +388,7 @@ class TraceOps(Ops):
     def slice(self, x: Traced, key: Key) -> Traced:
         ranges = [part.indices(n) for part, n in zip(key, x.shape, strict=True)]
         shape = [len(range(*bounds)) for bounds in ranges]
-        known = self._moved(x, shape, lambda value: np.ascontiguousarray(value[key]))
+        known = self._moved(x, shape, lambda value: np.asarray(value[key], order="C"))
         cut = [i for i, (bounds, n) in enumerate(zip(ranges, x.shape, strict=True)) if bounds != (0, n, 1)]
         if known is not None:
             return known
@@ -518,7 +524,8 @@ class TraceOps(Ops):
         shape = (*g.shape[:2], *window.size_in)
         if g.zero:
             return self.zeros(shape)
-        if math.prod(window.size_out) == 1 and not any(window.before) and window.kernel == window.size_in:
+        one, padded = math.prod(window.size_out) == 1, any(window.before + window.after)
+        if one and not padded and window.kernel == window.size_in:
             return self.expand(g, shape)
         if window.plain:
             return self._repeat(g, window, shape)

@@ -9,6 +9,7 @@ from onnxvis.graph.ir import Graph, Node
 from onnxvis.ops.primitives import Array
 
 from .gradient.movement import MOVEMENT
+from .gradient.normalization import not_affine
 from .registry import lrp_rule, registry, rule
 from .step import Step
 
@@ -72,7 +73,8 @@ def _through_gradient(step: Step, g: Array) -> tuple[Array | None, ...]:
     refuses=lambda n, g: _product_of_two(n, g),
 )
 @rule("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", method="lrp", needs="x y", inputs=(0,))
-@rule("BatchNormalization", "ImageScaler", method="lrp", needs="x y", inputs=(0,))
+@rule("ImageScaler", method="lrp", needs="x y", inputs=(0,))
+@rule("BatchNormalization", method="lrp", needs="x y", inputs=(0,), refuses=not_affine)
 def in_proportion(step: Step, r: Array) -> tuple[Array | None, ...]:
     """xᵢ · ∂y/∂xᵢ · R / stab(y): sums and averages, and what is affine without being a layer."""
     s = r / step.stab(step.y, step.settings["epsilon"])
@@ -104,4 +106,10 @@ def passed(step: Step, r: Array) -> Array:
 for _op_type in (*MOVEMENT, "MaxPool", "GlobalMaxPool"):
     # Relevance follows the data; at a maximum, to the winner.
     _gradient = registry.rules["", _op_type, "gradient"][0]
-    rule(_op_type, method="lrp", needs=" ".join(_gradient.needs), inputs=_gradient.inputs)(_gradient.body)
+    rule(
+        _op_type,
+        method="lrp",
+        needs=" ".join(_gradient.needs),
+        inputs=_gradient.inputs,
+        refuses=_gradient.refuses,
+    )(_gradient.body)

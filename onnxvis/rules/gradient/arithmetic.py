@@ -45,9 +45,15 @@ def divide(step: Step, g: Array) -> tuple[Array | None, Array | None]:
     return a, step.unbroadcast(-(g * step.x) / (divisor * divisor), step.shape(1))
 
 
+def _exponent(step: Step) -> Array:
+    """The exponent as working numbers: opset 12 allows whole ones."""
+    content = step.graph.constant(step.node.inputs[1])
+    return step.w if content is None else step.constant(content.astype(float))
+
+
 @rule("Pow", needs="xs y")
 def power(step: Step, g: Array) -> tuple[Array | None, Array | None]:
-    exponent: Array = step.input(1)
+    exponent = _exponent(step)
     a = None
     if step.wants(0):
         a = step.unbroadcast(g * exponent * step.power(step.x, exponent - 1.0), step.shape(0))

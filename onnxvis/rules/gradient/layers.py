@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from onnxvis.ops.primitives import Array
@@ -56,7 +57,11 @@ class ConvTranspose(Linear):
         attributes: dict[str, Any] = dict(step.node.attributes)
         if attributes.get("output_shape") and attributes.get("auto_pad", "NOTSET") == "NOTSET":
             attributes["auto_pad"] = "SAME_LOWER"  # the spec splits the padding that follows like this
-        return Window.of(attributes, step.shape(1)[2:], step.output_shape()[2:], step.shape()[2:])
+        size = step.output_shape()[2:]
+        # Output padding is not part of what is to be padded evenly.
+        extra = attributes.get("output_padding") or (0,) * len(size)
+        counted = [n - more for n, more in zip(size, extra, strict=True)]
+        return replace(Window.of(attributes, step.shape(1)[2:], counted, step.shape()[2:]), size_in=size)
 
 
 @linear("Gemm")

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxvis.graph.ir import Graph, Node
 from onnxvis.ops.primitives import Array
 from onnxvis.rules.registry import rule
 from onnxvis.rules.step import Step
@@ -21,12 +22,26 @@ def reshaped(step: Step, g: Array) -> Array:
     return step.reshape(g, step.shape())
 
 
-@rule("Identity", "Cast")
+def _between_floats(node: Node, graph: Graph) -> tuple[int, ...]:
+    """Whole numbers and truth values do not change with small changes of what they are made of."""
+    dtypes = (graph.value(name).dtype for name in (node.inputs[0], node.outputs[0]))
+    return () if any(dtype is not None and dtype.kind in "biu" for dtype in dtypes) else (0,)
+
+
+@rule("Identity")
+@rule("Cast", inputs=_between_floats)
 def unchanged(step: Step, g: Array) -> Array:
     return g
 
 
-@rule("Dropout", inputs=(0,))
+def _trains(node: Node, graph: Graph) -> str | None:
+    mode = node.inputs[2] if len(node.inputs) > 2 else ""
+    if not mode or (graph.is_constant(mode) and not graph.constant(mode)):
+        return None
+    return "it is in training mode, in which it drops numbers at random; export the model for inference"
+
+
+@rule("Dropout", inputs=(0,), refuses=_trains)
 def dropout(step: Step, g: Array, *_: Array) -> Array:
     return g  # in inference it passes its input on
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 
+from onnxvis.graph.ir import Graph, Node
 from onnxvis.ops.primitives import Array
 from onnxvis.ops.window import Window
 from onnxvis.rules.registry import rule
 from onnxvis.rules.step import Step
 
 
-@rule("BatchNormalization", needs="xs")
+def not_affine(node: Node, graph: Graph) -> str | None:
+    """Why a BatchNormalization is not one affine map a channel."""
+    if node.attributes.get("training_mode", 0):
+        return "it is in training mode, in which it depends on the whole batch; export it for inference"
+    if not node.attributes.get("spatial", 1):
+        return "it holds parameters for every position (spatial=0), not for every channel"
+    return None
+
+
+@rule("BatchNormalization", needs="xs", refuses=not_affine)
 def batch_normalization(step: Step, g: Array, *_: Array) -> tuple[Array | None, ...]:
     """Scale, bias, mean and variance are inputs too; all are numbers per channel (axis 1)."""
     shape = (1, step.shape(1)[0], *(1,) * (len(step.shape()) - 2))

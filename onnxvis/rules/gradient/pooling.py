@@ -44,9 +44,14 @@ def global_average_pool(step: Step, g: Array) -> Array:
 
 def _counts(step: Step, window: Window) -> Any:
     """How many numbers each window averages: padding counts only with ``count_include_pad``."""
-    pads = step.attribute("pads") or ()
     rank = len(window.kernel)
-    ends = pads[rank:] if pads else [max(0, after) for after in window.after]
+    match step.attribute("auto_pad", "NOTSET"):
+        case "NOTSET":  # what ceil_mode adds at the end is no padding
+            ends = (step.attribute("pads") or (0,) * 2 * rank)[rank:]
+        case "VALID":
+            ends = (0,) * rank
+        case _:
+            ends = window.after
     per_axis = []
     for axis in range(rank):
         n, before = window.size_in[axis], window.before[axis]

@@ -50,6 +50,22 @@ class Canvas:
         return self.middle + random.standard_normal(self.shape) * strength * self.reach
 
 
+    def smoothed(self, gradient: Array, power: float) -> Array:
+        """The gradient with its spectrum divided by frequency to a power: still a way downhill, but one
+        on which what is large moves first (the lowest frequency of all moves as one wave a picture does).
+        """
+        if power == 0:
+            return gradient
+        lengths = [self.shape[axis] for axis in self.spatial]
+        squares = np.zeros((1,) * gradient.ndim)
+        for axis, n in zip(self.spatial, lengths, strict=True):
+            frequencies = np.fft.rfftfreq(n) if axis == self.spatial[-1] else np.fft.fftfreq(n)
+            squares = squares + np.expand_dims(frequencies**2, [i for i in range(gradient.ndim) if i != axis])
+        frequency = np.maximum(np.sqrt(squares), 1 / max(lengths))
+        spectrum = np.fft.rfftn(gradient, axes=self.spatial) / frequency**power
+        return np.fft.irfftn(spectrum, s=lengths, axes=self.spatial)
+
+
 @dataclass(frozen=True)
 class Found:
     """An input that was found, and the loss at every step (the last entry: at the end)."""
@@ -96,13 +112,16 @@ def descend(
     steps: int,
     learning_rate: float,
     momentum: float,
+    smoothness: float,
     label: str,
     progress: bool | None,
 ) -> Found:
     """Minimize the sum of objectives by gradient steps with momentum, kept within the canvas' limits.
 
     A step has a root mean square of ``learning_rate`` times the reach, whatever the gradient's, and
-    fades out over the run.  ``progress``: a bar on stderr; None: only on a terminal.
+    fades out over the run.  ``smoothness``: the power of ``Canvas.smoothed``, which is what descending
+    in a picture's scaled spectrum comes to (Olah et al. 2017).  ``progress``: a bar on stderr; None:
+    only on a terminal.
     """
     if not isinstance(steps, int) or steps < 1:
         raise UsageError(f"steps must be a whole number above 0, not {steps!r}")
@@ -118,7 +137,8 @@ def descend(
         loss, gradient = _total(objectives, x)
         losses.append(loss)
         bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
-        gradient = gradient * canvas.reach**2  # steepest where all channels have one range
+        # Steepest where all channels have one range.
+        gradient = canvas.smoothed(gradient * canvas.reach**2, smoothness)
         scale = np.sqrt(np.mean((gradient / canvas.reach) ** 2))
         rate = learning_rate * (1 + np.cos(np.pi * step / steps)) / 2
         velocity = momentum * velocity - (1 - momentum) * rate * gradient / max(scale, 1e-30)

@@ -1,0 +1,179 @@
+"""Methods against formulas written a second time, plainly."""
+
+import numpy as np
+import pytest
+from models import build, normal, small_cnn
+from onnx import helper
+
+import onnxvis
+from onnxvis.errors import UnsupportedError, UsageError
+
+X = normal(2, 3, 12, 12, seed=5)
+UNITS = [3, 1]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return onnxvis.load(small_cnn(), threads=1)
+
+
+def score(model, x):
+    return model.activations(x, ["logits"])["logits"][range(len(x)), UNITS]
+
+
+# ---- deconvolutional -----------------------------------------------------------------------------
+
+
+def test_input_x_gradient(model):
+    gradient = model.explain(X, "gradient", target=UNITS).values
+    np.testing.assert_allclose(
+        model.explain(X, "input_x_gradient", target=UNITS).values, X * gradient, rtol=1e-6
+    )
+
+
+def test_lrp_shares_out_the_score(model):
+    """Relevance sums to the score, up to what biases absorb; without biases, exactly."""
+    weights = {"w": normal(5, 3, 3, 3), "v": normal(5 * 144, 2, scale=0.1)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Flatten", ["r"], ["f"]),
+        helper.make_node("MatMul", ["f", "v"], ["y"]),
+    ]
+    plain = onnxvis.load(build(nodes, {"x": ["N", 3, 12, 12]}, ["y"], weights), threads=1)
+    for composite in ("epsilon", "epsilon_plus"):
+        e = plain.explain(X, "lrp", composite=composite)
+        np.testing.assert_allclose(e.values.reshape(2, -1).sum(axis=1), e.score, rtol=1e-3)
+        one = plain.explain(X, "lrp", composite=composite, seed="one")
+        np.testing.assert_allclose(one.values * e.score.reshape(2, 1, 1, 1), e.values, atol=1e-4)
+
+
+def test_lrp_settings_are_checked(model):
+    for settings in ({"seed": "two"}, {"epsilon": 0}, {"epsilon": "big"}, {"composite": 3}):
+        with pytest.raises(UsageError):
+            model.explain(X, "lrp", **settings)
+
+
+def test_gradcam(model):
+    maps = model.activations(X, ["r2"])["r2"]
+    seed = np.zeros((2, 4), np.float32)
+    seed[range(2), UNITS] = 1
+    gradient = model.vjp(X, {"logits": seed}, wrt=["r2"])["r2"]
+    expected = np.einsum("nc,nchw->nhw", gradient.mean(axis=(2, 3)), maps)[:, None]
+    e = model.explain(X, "gradcam", target=UNITS)
+    assert e.layer == "r2"
+    np.testing.assert_allclose(e.values, expected, atol=1e-5)
+
+
+def test_cam_and_gradcam_agree_up_to_the_number_of_positions(model):
+    """Selvaraju et al. 2017, section 3: for such a net Grad-CAM is CAM over the number of positions."""
+    cam = model.explain(X, "cam", target=UNITS).values
+    gradcam = model.explain(X, "gradcam", target=UNITS).values
+    np.testing.assert_allclose(cam / 36, gradcam, atol=1e-5)
+
+
+def test_cam_averages_to_the_score_without_bias(model):
+    e = model.explain(X, "cam", target=UNITS)
+    bias = model.engine.file_graph.constant("b3")[UNITS]
+    np.testing.assert_allclose(e.values.mean(axis=(1, 2, 3)) + bias, e.score, atol=1e-5)
+
+
+def test_cam_says_what_it_needs():
+    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
+    dense = onnxvis.load(build(nodes, {"x": [1, 3, 2, 2]}, ["y"], {"w": normal(12, 2)}), threads=1)
+    with pytest.raises(UnsupportedError, match="needs global average pooling.*use 'gradcam'"):
+        dense.explain(normal(1, 3, 2, 2), "cam")
+
+
+def test_cam_heatmaps_are_scaled_and_resized(model):
+    e = model.explain(X, "gradcam", target=UNITS)
+    heat = e.heatmap()
+    assert heat.shape == (2, 12, 12)
+    assert heat.min() >= 0 and heat.max() <= 1
+    cam = np.maximum(e.values[:, 0], 0)
+    assert heat.max() <= 1.0 and (cam.max() == 0 or heat.max() > 0.5)
+
+
+# ---- input modification --------------------------------------------------------------------------
+
+
+def brute_force(model, size, stride, fill):
+    """One box at a time, written as plainly as it gets."""
+    whole = score(model, X)
+    total, count = np.zeros(X.shape), np.zeros(X.shape)
+    positions = [
+        (top, left)
+        for top in range(0, max(12 - size[0], 0) + stride[0], stride[0])
+        for left in range(0, max(12 - size[1], 0) + stride[1], stride[1])
+    ]
+    for top, left in positions:
+        box = (slice(None), slice(None), slice(top, top + size[0]), slice(left, left + size[1]))
+        covered = X.copy()
+        covered[box] = fill
+        total[box] += (whole - score(model, covered)).reshape(2, 1, 1, 1)
+        count[box] += 1
+    return total / count
+
+
+@pytest.mark.parametrize(
+    ("size", "stride"), [((4, 4), (4, 4)), ((4, 4), (2, 2)), ((5, 3), (3, 2)), ((7, 12), (5, 1))]
+)
+@pytest.mark.parametrize("batch", [1, 16])
+def test_occlusion(model, size, stride, batch):
+    e = model.explain(X, "occlusion", target=UNITS, size=size, stride=stride, fill=0.5, batch=batch)
+    np.testing.assert_allclose(e.values, brute_force(model, size, stride, 0.5), atol=1e-5)
+
+
+def test_occlusion_fills(model):
+    colour = np.array([0.1, -0.2, 0.3], np.float32)
+    e = model.explain(X, "occlusion", target=UNITS, size=4, stride=4, fill=colour.tolist())
+    np.testing.assert_allclose(
+        e.values, brute_force(model, (4, 4), (4, 4), colour.reshape(1, 3, 1, 1)), atol=1e-5
+    )
+    e = model.explain(X, "occlusion", target=UNITS, size=4, stride=4, fill="mean")
+    means = X.mean(axis=(2, 3), keepdims=True)
+    np.testing.assert_allclose(e.values, brute_force(model, (4, 4), (4, 4), means), atol=1e-5)
+    first, again, other = (
+        model.explain(X, "occlusion", target=UNITS, size=4, fill="random", random_state=seed).values
+        for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-4
+
+
+def test_occlusion_over_several_sizes_averages_normalised_maps(model):
+    single = [model.explain(X, "occlusion", target=UNITS, size=k, stride=2).values for k in (3, 5)]
+    expected = np.mean([m / np.abs(m).max(axis=(1, 2, 3), keepdims=True) for m in single], axis=0)
+    np.testing.assert_allclose(
+        model.explain(X, "occlusion", target=UNITS, size=[3, 5], stride=2).values, expected, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"size": 0}, {"size": 13}, {"size": 2, "stride": 3}, {"size": (1, 2, 3)}, {"fill": "grey"}, {"fill": [1, 2]},
+     {"size": [2, 3], "stride": [1, 1, 1]}],
+)  # fmt: skip
+def test_occlusion_settings_are_checked(model, settings):
+    with pytest.raises(UsageError):
+        model.explain(X, "occlusion", **settings)
+
+
+def test_occlusion_of_a_channels_last_and_of_a_one_dimensional_input():
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["t", "w"], ["c"]),
+        helper.make_node("ReduceMean", ["c"], ["y"], axes=[2, 3], keepdims=0),
+    ]
+    last = onnxvis.load(build(nodes, {"x": [1, 8, 8, 3]}, ["y"], {"w": normal(2, 3, 3, 3)}), threads=1)
+    values = last.explain(normal(1, 8, 8, 3), "occlusion", size=2, stride=2).values
+    assert values.shape == (1, 8, 8, 3)
+    assert np.ptp(values, axis=3).max() < 1e-6  # a box covers all channels
+    assert np.ptp(values[..., 0]) > 1e-4
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("ReduceMean", ["c"], ["y"], axes=[2], keepdims=0),
+    ]
+    sound = onnxvis.load(build(nodes, {"x": ["N", 2, 30]}, ["y"], {"w": normal(3, 2, 5)}), threads=1)
+    e = sound.explain(normal(2, 2, 30), "occlusion", size=6, stride=3)
+    assert e.heatmap().shape == (2, 30)
