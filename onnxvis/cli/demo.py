@@ -24,6 +24,8 @@ CELL = 112
 SHAPES, DIGITS = "shapes", "digits"
 INVERTED = ("star", "heart", "crescent")
 """Samples of the shapes whose codes are inverted, layer by layer."""
+RECONSTRUCTION: dict[str, Any] = {"progress": False}
+"""Settings of the reconstructions."""
 
 Row = tuple[str, "Image.Image | None", str, list["Image.Image | None"]]
 
@@ -118,7 +120,7 @@ def _exciting(model: Model, bar: tqdm[Any]) -> list[tuple[Image.Image, str]]:
     for unit, name in enumerate(model.labels):
         bar.set_postfix_str(name)
         found.append(
-            (model.reconstruct("activation_maximization", target=unit, progress=False).image(), name)
+            (model.reconstruct("activation_maximization", target=unit, **RECONSTRUCTION).image(), name)
         )
         bar.update()
     return found
@@ -140,7 +142,7 @@ def _inverted(
     found = [(read_image(path), "input")]
     for layer in layers:
         bar.set_postfix_str(f"{sample} {layer}")
-        found.append((model.reconstruct("inversion", x=path, layer=layer, progress=False).image(), layer))
+        found.append((model.reconstruct("inversion", x=path, layer=layer, **RECONSTRUCTION).image(), layer))
         bar.update()
     return found
 

@@ -146,12 +146,13 @@ def _row(picture: str, found: Sequence[Explanation], side: int | None = None) ->
 def _as_one_grid(pictures: Sequence[str], methods: Sequence[str], explain: Explain, file: Path) -> None:
     from onnxvis.images import save_image
 
-    rows = []
+    rows, answers = [], []
     for picture in _progress(pictures):
         found = explain(picture)
         rows.append(_row(picture, found, side=320))
-        _report(picture, found[0], file)
+        answers.append(_answer(picture, found[0], file))
     save_image(explanation_grid(rows, methods), file)
+    click.echo("\n".join(answers))
 
 
 def _as_files(
@@ -169,11 +170,12 @@ def _as_files(
         file = to.path(stems[picture], ending)
         make_folder(file.parent)
         save_image(image, file)
-        _report(picture, found[0], file)
+        click.echo(_answer(picture, found[0], file))
 
 
-def _report(picture: str, found: Explanation, file: Path) -> None:
-    click.echo(f"{picture}\t{found.unit_name()}\t{found.score[0]:.4g}\t{file}")
+def _answer(picture: str, found: Explanation, file: Path) -> str:
+    """The line that is printed for a picture."""
+    return f"{picture}\t{found.unit_name()}\t{found.score[0]:.4g}\t{file}"
 
 
 def _progress(pictures: Sequence[str]) -> Any:

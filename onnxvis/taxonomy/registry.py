@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from onnxvis.engine.engine import Engine, Seeds
 from onnxvis.engine.forward import Record
 from onnxvis.engine.plan import Pass
-from onnxvis.errors import UnknownNameError
+from onnxvis.errors import UnknownNameError, UsageError
 from onnxvis.graph.ir import Graph
 from onnxvis.target import Aim
 
@@ -22,6 +22,11 @@ Array = np.ndarray[Any, Any]
 INPUT_MODIFICATION = "input modification"
 DECONVOLUTIONAL = "deconvolutional"
 INPUT_RECONSTRUCTION = "input reconstruction"
+_KINDS: dict[str, type] = {"int": int, "float": float}  # annotations, which are text here
+_NUMBERS: dict[type, tuple[type, ...]] = {
+    int: (int, np.integer),
+    float: (int, float, np.integer, np.floating),
+}
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,8 @@ class MethodInfo:
     """A method: its name, class in the taxonomy, one line on it, its settings with their defaults.
 
     ``shows``: what ``heatmap()`` makes of its values: "sum" over the channels (signed), the largest
-    "magnitude" among them, their "mean", or a "cam".
+    "magnitude" among them, their "mean", or a "cam".  ``numbers``: the settings that take nothing but an
+    int or a float.
     """
 
     name: str
@@ -86,12 +92,19 @@ class MethodInfo:
     settings: Mapping[str, Any]
     run: Callable[..., Any]
     shows: str = "sum"
+    numbers: Mapping[str, type] = field(default_factory=dict)
 
     def check(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The given settings; UnknownNameError for one that the method does not have."""
-        for name in given:
+        """The given settings; UnknownNameError for one that the method does not have, UsageError for
+        something else where a number belongs.
+        """
+        for name, value in given.items():
             if name not in self.settings:
                 raise UnknownNameError(f"setting of {self.name}", name, self.settings or ["(none)"])
+            kind = self.numbers.get(name)
+            if kind and (isinstance(value, bool) or not isinstance(value, _NUMBERS[kind])):
+                wanted = "a whole number" if kind is int else "a number"
+                raise UsageError(f"{name} of {self.name} is {wanted}, not {value!r}")
         return dict(given)
 
 
@@ -101,9 +114,11 @@ METHODS: dict[str, MethodInfo] = {}
 def _register(name: str, category: str, shows: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
         parameters = inspect.signature(function).parameters.values()
-        settings = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+        own = [p for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+        settings = {p.name: p.default for p in own}
+        numbers = {p.name: _KINDS[p.annotation] for p in own if p.annotation in _KINDS}
         summary = (inspect.getdoc(function) or "").split("\n")[0].rstrip(".")
-        METHODS[name] = MethodInfo(name, category, summary, settings, function, shows)
+        METHODS[name] = MethodInfo(name, category, summary, settings, function, shows, numbers)
         return function
 
     return register
