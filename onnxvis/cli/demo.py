@@ -30,7 +30,7 @@ RECONSTRUCTION: dict[str, Any] = {"progress": False}
 Row = tuple[str, "Image.Image | None", str, list["Image.Image | None"]]
 
 
-@main.command()
+@main.command(short_help="Explain what ships with onnxvis.")
 @click.option(
     "-o", "--output", default="onnxvis-demo", show_default=True, metavar="FOLDER", help="Where to write."
 )

@@ -13,7 +13,7 @@ from onnxvis.errors import ImageError
 from onnxvis.zoo import PREFIX
 
 from .options import Opening, Wish, model_options, wish_options
-from .output import Destination, explanation_grid, make_folder, unique_stems
+from .output import Destination, explanation_grid, unique_stems
 from .program import main
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ Explain = Callable[[str], "list[Explanation]"]
 # ---- explain -------------------------------------------------------------------------------------
 
 
-@main.command()
+@main.command(short_help="Explain a model's answers to pictures.")
 @click.argument("model")
 @click.argument("pictures", metavar="IMAGE...", nargs=-1, required=True)
 @click.option(
@@ -161,15 +161,12 @@ def _as_files(
     explain: Explain,
     to: Destination,
 ) -> None:
-    from onnxvis.images import save_image
 
     stems, ending = unique_stems(pictures), methods[0] if len(methods) == 1 else "methods"
     for picture in _progress(pictures):
         found = explain(picture)
         image = found[0].picture() if len(found) == 1 else explanation_grid([_row(picture, found)], methods)
-        file = to.path(stems[picture], ending)
-        make_folder(file.parent)
-        save_image(image, file)
+        file = to.write(image, stems[picture], ending)
         click.echo(_answer(picture, found[0], file))
 
 
@@ -197,7 +194,7 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> tupl
     return int(parts[0]), int(parts[1])
 
 
-@main.command()
+@main.command(short_help="Find an input that excites a unit.")
 @click.argument("model")
 @click.argument("picture", metavar="[IMAGE]", required=False)
 @click.option(
@@ -241,7 +238,5 @@ def reconstruct(
     about = str(settings.get("layer") or wish.target or "strongest")
     source = Path((picture or model).removeprefix(PREFIX)).stem
     words = re.sub(r"[^\w.]+", "-", about).strip("-")
-    file = to.path(f"{source}.{words}", method)
-    make_folder(file.parent)
-    found.save(file)
+    file = to.write(found.image(), f"{source}.{words}", method)
     click.echo(f"{method}\t{about}\t{found.loss[-1]:.4g}\t{file}")

@@ -23,7 +23,7 @@ __all__ = ["info", "methods", "rules"]
 # ---- info ----------------------------------------------------------------------------------------
 
 
-@main.command()
+@main.command(short_help="Show what a model is made of.")
 @click.argument("model")
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 @model_options
@@ -102,7 +102,7 @@ def _spec(spec: TensorSpec) -> dict[str, Any]:
 # ---- methods -------------------------------------------------------------------------------------
 
 
-@main.command()
+@main.command(short_help="List the methods and their settings.")
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def methods(as_json: bool) -> None:
     """List the methods in the taxonomy's three classes, with their settings and defaults.
@@ -140,7 +140,7 @@ OWN, NONE, STOP = "own", "–", "stop"
 ANY_OPSET = 10**6
 
 
-@main.command()
+@main.command(short_help="Show which operator has which rules.")
 @click.argument("model", required=False)
 @click.option("--json", "as_json", is_flag=True, help="The same as JSON.")
 def rules(model: str | None, as_json: bool) -> None:

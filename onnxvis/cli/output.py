@@ -39,9 +39,11 @@ class Destination:
             return cls(folder=path)
         return cls(file=check_destination(path))
 
-    def path(self, stem: str, ending: str) -> Path:
-        """The file of one picture: ``<stem>.<ending>.png`` in the folder, unless a file was named."""
-        return self.file or self.folder / f"{stem}.{ending}.png"
+    def write(self, image: Image.Image, stem: str, ending: str) -> Path:
+        """Write one picture: to the file, or as ``<stem>.<ending>.png`` into the folder, made if need be."""
+        from onnxvis.images import save_image
+
+        return save_image(image, self.file or make_folder(self.folder) / f"{stem}.{ending}.png")
 
 
 def unique_stems(pictures: Sequence[str]) -> Mapping[str, str]:

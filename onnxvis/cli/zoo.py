@@ -10,7 +10,7 @@ from .tables import table
 __all__ = ["zoo"]
 
 
-@main.group()
+@main.group(short_help="Models to try: list them, get one.")
 def zoo() -> None:
     """Models to try: two that ship with onnxvis, others fetched and verified on demand.
 
@@ -21,7 +21,7 @@ def zoo() -> None:
     """
 
 
-@zoo.command("list")
+@zoo.command("list", short_help="List the models.")
 def list_models() -> None:
     """List the models: where each is, size, licence, one line on it.
 
@@ -45,7 +45,7 @@ def list_models() -> None:
     click.echo(table(rows))
 
 
-@zoo.command("get")
+@zoo.command("get", short_help="Print the path of a model's file.")
 @click.argument("name")
 def get_model(name: str) -> None:
     """Print the path of the model NAME's file; fetch it first where it is not there yet.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,7 +25,6 @@ from .runtime import Runtime
 __all__ = ["Engine", "Executor"]
 
 Executor = CompiledExecutor | HostExecutor
-Shapes = Mapping[str, tuple[int, ...]]
 Seeds = Mapping[str, np.ndarray[Any, Any]]
 T = TypeVar("T")
 
@@ -62,36 +60,31 @@ class Engine:
         except UnknownNameError:
             return self.file_graph.tensor(name)
 
-    def graph_with(self, tensors: Iterable[str]) -> Graph:
-        """The canonical graph, with these tensors of the file in it even where merging would drop them."""
-        hidden = frozenset(name for name in tensors if not self._visible(name))
-        if not hidden:
-            return self.graph
-        return _kept(self._graphs, hidden, self.GRAPHS, lambda: canonicalize(self.file_graph, hidden))
-
-    def _visible(self, name: str) -> bool:
-        return (
-            name in self.graph.producers or name in self.graph.inputs or name not in self.file_graph.producers
-        )
+    def _hidden(self, tensors: Iterable[str]) -> frozenset[str]:
+        """Those of the file's tensors that the canonical graph merged away."""
+        canonical, file = self.graph.producers, self.file_graph.producers
+        return frozenset(name for name in tensors if name not in canonical and name in file)
 
     def specialized(self, feeds: Seeds, tensors: Iterable[str] = ()) -> Graph:
-        """The canonical graph for inputs of these shapes."""
-        graph = self.graph_with(tensors)
-        shapes = {name: array.shape for name, array in feeds.items()}
-        key = (id(graph), tuple(sorted(shapes.items())))
+        """The canonical graph for inputs of these shapes, with these tensors of the file in it."""
+        hidden = self._hidden(tensors)
 
         def build() -> Graph:
-            made = specialize(graph, self.file, shapes, lambda names: self.forward.types(feeds, names))
-            return replace(made)
+            graph = canonicalize(self.file_graph, hidden) if hidden else self.graph
+            shapes = {name: array.shape for name, array in feeds.items()}
+            return specialize(graph, self.file, shapes, lambda names: self.forward.types(feeds, names))
 
-        return _kept(self._graphs, key, self.GRAPHS, build)
+        return _kept(self._graphs, (hidden, _shapes(feeds)), self.GRAPHS, build)
 
     def backward(self, feeds: Seeds, backward: Pass, seeds: Iterable[str], wrt: Iterable[str]) -> Executor:
         """An executor for a backward pass from ``seeds`` to ``wrt``, for inputs of these shapes."""
         seeds, wrt = tuple(seeds), tuple(wrt)
-        graph = self.specialized(feeds, (*seeds, *wrt))
-        key = (id(graph), backward.key, seeds, wrt, registry.version)
-        return _kept(self._executors, key, self.PLANS, lambda: self._build(graph, backward, seeds, wrt))
+        key = (_shapes(feeds), backward.key, seeds, wrt, registry.version)
+
+        def build() -> Executor:
+            return self._build(self.specialized(feeds, (*seeds, *wrt)), backward, seeds, wrt)
+
+        return _kept(self._executors, key, self.PLANS, build)
 
     def _build(self, graph: Graph, backward: Pass, seeds: tuple[str, ...], wrt: tuple[str, ...]) -> Executor:
         plan = make_plan(graph, backward, seeds, wrt)
@@ -134,6 +127,10 @@ class Engine:
         record = self.run(feeds, (*executor.needs, *at, *also))
         seeds = seed(record) if callable(seed) else seed
         return record, executor.backward(record, seeds)
+
+
+def _shapes(feeds: Seeds) -> Hashable:
+    return tuple(sorted((name, array.shape) for name, array in feeds.items()))
 
 
 def _kept(cache: OrderedDict[Hashable, T], key: Hashable, limit: int, build: Callable[[], T]) -> T:

@@ -36,7 +36,7 @@ class Record(Mapping[str, np.ndarray[Any, Any]]):
 class Forward:
     """Runs a model file and keeps what it is asked for; a session for each set of kept tensors."""
 
-    LIMIT = 8  # sessions kept: each holds the weights once
+    LIMIT = 4  # sessions kept: each holds the weights once more
 
     def __init__(self, file: ModelFile, runtime: Runtime) -> None:
         self.file, self.runtime = file, runtime

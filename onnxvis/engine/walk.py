@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from operator import add
 
+import numpy as np
+
 from onnxvis.errors import OnnxvisError
 from onnxvis.ops.primitives import Array, Ops
 from onnxvis.rules import Step
@@ -41,6 +43,7 @@ def walk(plan: Plan, ops: Ops, read: Callable[[str], Array], seeds: Mapping[str,
         passed = planned.rule.body(step, *outgoing)
         for index, g in enumerate(passed if isinstance(passed, tuple) else (passed,)):
             if g is not None and index in planned.wanted:
+                g = ops.constant(g) if isinstance(g, np.ndarray | np.generic) else g
                 _check_shape(planned, index, g, step)
                 arrived.setdefault(node.inputs[index], []).append(g)
     for name in plan.wrt:

@@ -39,8 +39,8 @@ def overlay(
     photo that the net saw (:attr:`Prepared.box`; default: all of it); what lies outside is paled.
     ``alpha``: opacity at the strongest heat (0..1); it falls in proportion to the heat's magnitude, so
     that the photo shows through.  ``fade`` (0..1): how far the photo gives way, turned grey, to the colour
-    of no heat; maps of single pixels, which a photo would drown, need it.  ``colormap``, ``signed``, ``percentile``: as in
-    :func:`~onnxvis.images.colourize`.
+    of no heat; maps of single pixels, which a photo would drown, need it.  ``colormap``, ``signed``,
+    ``percentile``: as in :func:`~onnxvis.images.colourize`.
 
     Raises what :func:`~onnxvis.images.colourize` and :func:`~onnxvis.images.read_image` do.
     """

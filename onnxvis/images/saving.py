@@ -61,7 +61,7 @@ def check_destination(path: str | os.PathLike[str]) -> Path:
         raise _unwritable(path, f"the suffix {path.suffix!r} is not known", f"use {', '.join(SUFFIXES)}")
     if path.is_dir():
         raise _unwritable(path, "it is a folder", "give the name of a file")
-    if not path.parent.exists():
+    if not path.parent.is_dir():
         raise _unwritable(path, f"there is no folder {str(path.parent)!r}", "create it first")
     return path
 

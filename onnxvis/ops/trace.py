@@ -8,6 +8,7 @@ is never negative) removes the halves of LRP rules that cannot contribute.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -42,7 +43,6 @@ class Traced:
     ≥ 0 everywhere, −1 where it is ≤ 0, else 0.
     """
 
-    __array_ufunc__ = None  # numpy arrays leave mixed arithmetic to the reflected methods below
     __slots__ = ("dtype", "name", "ops", "shape", "signs", "value")
 
     def __init__(
@@ -117,7 +117,27 @@ class Traced:
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise NotTraceableError("a traced value has no numbers yet")
 
-    __array__ = __bool__ = __float__ = __int__ = __len__ = __iter__ = __getitem__ = _refuse
+    __array__ = __bool__ = __float__ = __int__ = __index__ = __len__ = __iter__ = __contains__ = _refuse
+    __getitem__ = __setitem__ = __abs__ = __pow__ = __rpow__ = __matmul__ = __rmatmul__ = _refuse
+    __mod__ = __rmod__ = __floordiv__ = __rfloordiv__ = __xor__ = __rxor__ = _refuse
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._refuse()
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *operands: Any, **options: Any) -> Any:
+        """What NumPy does with a traced value: arithmetic that an array began, nothing else."""
+        if method != "__call__" or options or ufunc not in _ARITHMETIC:
+            return self._refuse()
+        return _ARITHMETIC[ufunc](*map(self.ops.lift, operands))
+
+
+_ARITHMETIC: dict[Any, Callable[[Any, Any], Any]] = {
+    np.add: operator.add, np.subtract: operator.sub, np.multiply: operator.mul, np.divide: operator.truediv,
+    np.greater: operator.gt, np.greater_equal: operator.ge, np.less: operator.lt, np.less_equal: operator.le,
+    np.equal: operator.eq,
+}  # fmt: skip
 
 
 class TraceOps(Ops):
@@ -444,7 +464,7 @@ class TraceOps(Ops):
 
     def conv(self, x: Traced, w: Traced, window: Window, group: int = 1) -> Traced:
         shape = (x.shape[0], w.shape[0], *window.size_out)
-        if x.zero or w.zero:
+        if x.zero or w.zero or window.blind:
             return self.zeros(shape)
         if x.value is not None and w.value is not None:
             return self.constant(self.host.conv(x.value, w.value, window, group))
@@ -474,7 +494,7 @@ class TraceOps(Ops):
 
     def conv_transpose(self, g: Traced, w: Traced, window: Window, group: int = 1) -> Traced:
         shape = (g.shape[0], w.shape[1] * group, *window.size_in)
-        if g.zero or w.zero:
+        if g.zero or w.zero or window.blind:
             return self.zeros(shape)
         if g.value is not None and w.value is not None:
             return self.constant(self.host.conv_transpose(g.value, w.value, window, group))
@@ -557,6 +577,8 @@ class TraceOps(Ops):
         if g.zero:
             return self.zeros(shape)
         x, before, after = self._seen(x, window)
+        if any(pad >= k for pad, k in zip(before + after, window.kernel * 2, strict=True)):
+            raise NotTraceableError("onnxruntime's MaxPool takes no padding as wide as the kernel")
         first = self.emit(
             "MaxPool",
             [x],

@@ -73,6 +73,11 @@ class Window:
         return math.prod(self.kernel)
 
     @property
+    def blind(self) -> bool:
+        """True where no window reaches the input: all end in the padding in front."""
+        return any(n + a <= 0 for n, a in zip(self.size_in, self.after, strict=True))
+
+    @property
     def plain(self) -> bool:
         """True where windows tile the input: no overlap, no dilation, no padding."""
         tiled = self.strides == self.kernel and not any(self.before) and max(self.after) <= 0

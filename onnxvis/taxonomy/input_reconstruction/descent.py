@@ -49,7 +49,6 @@ class Canvas:
         """Mid-grey with Gaussian noise of ``strength`` times the reach."""
         return self.middle + random.standard_normal(self.shape) * strength * self.reach
 
-
     def smoothed(self, gradient: Array, power: float) -> Array:
         """The gradient with its spectrum divided by frequency to a power: still a way downhill, but one
         on which what is large moves first (the lowest frequency of all moves as one wave a picture does).
