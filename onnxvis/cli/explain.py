@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from onnxvis.explanation import Explanation
+    from onnxvis.model import Model
     from onnxvis.taxonomy import MethodInfo
 
 __all__ = ["explain", "reconstruct"]
@@ -37,7 +38,7 @@ def _several(ctx: click.Context, option: click.Parameter, given: Sequence[str]) 
     return list(dict.fromkeys(name.strip() for text in given for name in text.split(",") if name.strip()))
 
 
-Explain = Callable[[str], "list[Explanation]"]
+Explained = tuple[str, "list[Explanation]"]
 
 # ---- explain -------------------------------------------------------------------------------------
 
@@ -84,16 +85,11 @@ def explain(
     opened = opening.open(model, for_pictures=True)
     inputs = {picture: _read(picture) for picture in pictures}
 
-    def explained(picture: str) -> list[Explanation]:
-        return [
-            opened.explain(inputs[picture](), i.name, wish.target_for(i, opened), **wish.settings_for(i))
-            for i in infos
-        ]
-
+    found = _explained(opened, inputs, infos, wish)
     if to.file is not None and len(inputs) * len(infos) > 1:
-        _as_one_grid(list(inputs), methods, explained, to.file)
+        _as_one_grid(found, methods, to.file)
     else:
-        _as_files(list(inputs), methods, explained, to)
+        _as_files(found, unique_stems(list(inputs)), methods, to)
 
 
 def _infos(methods: Sequence[str], reconstruct: bool = False) -> list[MethodInfo]:
@@ -104,15 +100,14 @@ def _infos(methods: Sequence[str], reconstruct: bool = False) -> list[MethodInfo
     return [find(method, reconstruct) for method in methods]
 
 
-def _read(picture: str) -> Callable[[], Any]:
-    """A function that gives what is to be explained; ImageError now where it cannot be read."""
+def _read(picture: str) -> Any:
+    """What is to be explained: an array, or the path of a picture; ImageError where it cannot be read."""
     from onnxvis.images import read_image
 
     if Path(picture).suffix.lower() == ".npy":
-        array = _array(picture)
-        return lambda: array
+        return _array(picture)
     read_image(picture)
-    return lambda: picture
+    return picture
 
 
 def _array(path: str) -> Any:
@@ -143,31 +138,42 @@ def _row(picture: str, found: Sequence[Explanation], side: int | None = None) ->
     )
 
 
-def _as_one_grid(pictures: Sequence[str], methods: Sequence[str], explain: Explain, file: Path) -> None:
+def _explained(
+    model: Model, inputs: Mapping[str, Any], infos: Sequence[MethodInfo], wish: Wish
+) -> Iterator[Explained]:
+    """Every picture with its explanations, one a method; a bar on stderr where there are several."""
+    from tqdm import tqdm
+
+    steps = len(inputs) * len(infos)
+    with tqdm(total=steps, unit="map", disable=None if steps > 1 else True, leave=False) as bar:
+        for picture, x in inputs.items():
+            found = []
+            for info in infos:
+                target = wish.target_for(info, model)
+                found.append(model.explain(x, info.name, target, **wish.settings_for(info)))
+                bar.update()
+            yield picture, found
+
+
+def _as_one_grid(explained: Iterable[Explained], methods: Sequence[str], file: Path) -> None:
     from onnxvis.images import save_image
 
     rows, answers = [], []
-    for picture in _progress(pictures):
-        found = explain(picture)
+    for picture, found in explained:
         rows.append(_row(picture, found, side=320))
         answers.append(_answer(picture, found[0], file))
     save_image(explanation_grid(rows, methods), file)
-    click.echo("\n".join(answers))
+    _print(answers)
 
 
 def _as_files(
-    pictures: Sequence[str],
-    methods: Sequence[str],
-    explain: Explain,
-    to: Destination,
+    explained: Iterable[Explained], stems: Mapping[str, str], methods: Sequence[str], to: Destination
 ) -> None:
-
-    stems, ending = unique_stems(pictures), methods[0] if len(methods) == 1 else "methods"
-    for picture in _progress(pictures):
-        found = explain(picture)
+    ending = methods[0] if len(methods) == 1 else "methods"
+    for picture, found in explained:
         image = found[0].picture() if len(found) == 1 else explanation_grid([_row(picture, found)], methods)
         file = to.write(image, stems[picture], ending)
-        click.echo(_answer(picture, found[0], file))
+        _print([_answer(picture, found[0], file)])
 
 
 def _answer(picture: str, found: Explanation, file: Path) -> str:
@@ -175,11 +181,12 @@ def _answer(picture: str, found: Explanation, file: Path) -> str:
     return f"{picture}\t{found.unit_name()}\t{found.score[0]:.4g}\t{file}"
 
 
-def _progress(pictures: Sequence[str]) -> Any:
-    """A bar on stderr, on a terminal and where there are several."""
+def _print(lines: Sequence[str]) -> None:
+    """Lines to stdout, beside a bar that may stand on the same terminal."""
     from tqdm import tqdm
 
-    return tqdm(pictures, unit="picture", disable=None if len(pictures) > 1 else True, leave=False)
+    with tqdm.external_write_mode():
+        click.echo("\n".join(lines))
 
 
 # ---- reconstruct ---------------------------------------------------------------------------------
@@ -232,7 +239,7 @@ def reconstruct(
     wish.check([info])
     to = Destination.of(output)
     opened = opening.open(model, for_pictures=picture is not None)
-    x = _read(picture)() if picture is not None else None
+    x = _read(picture) if picture is not None else None
     settings = wish.settings_for(info)
     found = opened.reconstruct(method, target=wish.target_for(info, opened), x=x, size=size, **settings)
     about = str(settings.get("layer") or wish.target or "strongest")

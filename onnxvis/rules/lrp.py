@@ -26,6 +26,8 @@ def epsilon(step: Step, r: Array) -> Array:
 def zplus(step: Step, r: Array) -> Array:
     """Only what speaks for the output: z = W⁺x⁺ + W⁻x⁻ + b⁺."""
     x, w = step.x, step.w
+    if w is None:  # no weights whose sign could tell: in proportion
+        return share(step, r, (x, w), bias=step.bias)
     return share(step, r, (step.pos(x), step.pos(w)), (step.neg(x), step.neg(w)), bias=_positive_bias(step))
 
 

@@ -7,7 +7,8 @@ whatever the forward pass did; guided backpropagation keeps what is positive of 
 activation                                deconvnet           guided_backprop
 ========================================  ==================  ====================================
 Relu                                      relu(g)             relu(g) where y > 0
-Clip, HardSigmoid                         relu(g)             relu(g) where y is inside the limits
+Clip                                      relu(g)             relu(g) where y is inside the limits
+HardSigmoid                               relu(g)             relu(gradient)
 LeakyRelu, PRelu                          relu(g)             relu(g) where x > 0
 HardSwish, Elu, Softplus, Sigmoid, Tanh   relu(gradient)      relu(gradient)
 ========================================  ==================  ====================================

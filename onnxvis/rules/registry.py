@@ -144,7 +144,7 @@ class Registry:
         """Everything registered inside is forgotten at the end: for tests and experiments."""
         self.load_plugins()
         saved = {
-            name: copy.deepcopy(table) if name == "rules" else copy.copy(table)
+            name: {key: [*rules] for key, rules in table.items()} if name == "rules" else copy.copy(table)
             for name, table in vars(self).items()
         }
         try:

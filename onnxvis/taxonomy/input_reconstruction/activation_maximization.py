@@ -23,7 +23,7 @@ def activation_maximization(
     smoothness: float = 2.0,
     jitter: int = 4,
     p: float = 6.0,
-    lp_weight: float = 1.0,
+    lp_weight: float = 20.0,
     tv_weight: float = 0.002,
     noise: float = 0.05,
     random_state: int | None = 0,

@@ -1,0 +1,1 @@
+"""Measurements: how fast the backward passes are, and how well heat maps point."""

@@ -1,0 +1,52 @@
+"""What the benchmarks share: where results go, tables, the machine and the versions they ran on."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+__all__ = ["RESULTS", "circumstances", "table", "write"]
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def circumstances(*packages: str) -> dict[str, str]:
+    """Processor, number of its cores, versions of Python and of packages."""
+    found = {"processor": _processor(), "cores": str(os.cpu_count()), "python": platform.python_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def write(name: str, title: str, where: Mapping[str, str], body: str, results: Any) -> None:
+    """Print a result, and keep it as ``results/NAME.md`` and ``results/NAME.json``."""
+    on = ", ".join(f"{key} {value}" for key, value in where.items())
+    text = f"# {title}\n\n{body}\n\nMeasured on: {on}.\n"
+    print(text)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text)
+    data = {"title": title, "circumstances": dict(where), "results": results}
+    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n")

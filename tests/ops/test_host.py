@@ -1,0 +1,77 @@
+"""The host executor against loops and formulas, in float64."""
+
+import numpy as np
+import pytest
+
+from onnxvis.ops.host import HostOps
+from onnxvis.ops.primitives import Ops
+from ops import windows
+from ops.expressions import EXPRESSIONS
+
+OPS = HostOps(np.float64)
+WINDOWED = {"conv", "conv_transpose", "window_sum", "window_spread", "max_route", "conv_weight"}
+
+
+def operands(window, group, rng):
+    """Data, weight and gradient of a grouped convolution."""
+    x = rng.normal(size=(2, 2 * group, *window.size_in))
+    w = rng.normal(size=(3 * group, 2, *window.kernel))
+    return x, w, rng.normal(size=(2, 3 * group, *window.size_out))
+
+
+def close(ours, theirs):
+    assert ours.shape == theirs.shape
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_every_primitive_is_tried():
+    written_with_the_set = {"unbroadcast", "mean", "positive", "negative", "sign", "stabilize", "sigmoid"}
+    tried = {expression.id.split()[0] for expression in EXPRESSIONS} | WINDOWED
+    assert Ops.__abstractmethods__ | written_with_the_set <= tried
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS, ids=lambda e: e.id.strip())
+def test_expression(expression):
+    ours = np.asarray(expression.use(OPS, *expression.arrays))
+    theirs = np.asarray(expression.formula(*expression.arrays))
+    assert ours.dtype.kind == theirs.dtype.kind
+    close(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_transpose", "conv_weight"])
+@pytest.mark.parametrize("group", [1, 2])
+def test_convolution(name, group):
+    rng = np.random.default_rng(1)
+    for window in windows.random_windows(40):
+        x, w, g = operands(window, group, rng)
+        chosen = {"conv": (x, w), "conv_transpose": (g, w), "conv_weight": (x, g)}[name]
+        close(getattr(OPS, name)(*chosen, window, group), getattr(windows, name)(*chosen, window, group))
+
+
+@pytest.mark.parametrize("name", ["window_sum", "window_spread"])
+def test_window(name):
+    rng = np.random.default_rng(2)
+    for window in windows.random_windows(60):
+        size = window.size_in if name == "window_sum" else window.size_out
+        x = rng.normal(size=(2, 3, *size))
+        close(getattr(OPS, name)(x, window), getattr(windows, name)(x, window))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_route(ties):
+    rng = np.random.default_rng(3)
+    for window in windows.random_windows(60, pooling=True):
+        x = rng.normal(size=(2, 3, *window.size_in)) - 2  # mostly below the 0 of padding
+        x = np.round(x) if ties else x
+        g = rng.normal(size=(2, 3, *window.size_out))
+        close(OPS.max_route(g, x, window), windows.max_route(g, x, window))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_numbers_stay_of_the_working_dtype(dtype):
+    ops = HostOps(dtype)
+    x = ops.constant(np.ones((2, 3), np.float16))
+    assert x.dtype == ops.zeros((2,)).dtype == ops.where(x > 0, 1.0).dtype == dtype
+    assert ops.sum(x, [0]).dtype == ops.sigmoid(x).dtype == ops.stabilize(x).dtype == dtype
+    assert ops.constant(np.arange(3)).dtype == np.int64
+    assert ops.constant(np.array([True])).dtype == bool

@@ -1,0 +1,296 @@
+"""What is traced gives the numbers that the host executor gives; what is known is not written down."""
+
+import numpy as np
+import pytest
+
+from onnxvis.ops.host import HostOps
+from onnxvis.ops.trace import NotTraceableError, Traced, TraceOps
+from onnxvis.ops.window import Window
+from ops import windows
+from ops.expressions import EXPRESSIONS
+from ops.test_host import operands
+from ops.tracing import inputs, run, traced
+
+HOST = HostOps(np.float32)
+
+
+def single(*arrays):
+    return [np.asarray(a, np.float32) if a.dtype == np.float64 else a for a in arrays]
+
+
+def close(ours, theirs, tolerance=2e-5):
+    assert ours.shape == theirs.shape
+    assert ours.dtype == theirs.dtype
+    if ours.dtype.kind in "bi":
+        assert (ours == theirs).all()
+    else:
+        assert abs(ours - theirs).max(initial=0) <= tolerance * abs(theirs).max(initial=1e-30)
+
+
+def alike(function, *arrays):
+    """``function(ops, *arrays)`` traced and on the host: with inputs, and with constants."""
+    arrays = single(*arrays)
+    on_host = np.asarray(function(HOST, *arrays))
+    close(traced(function, *arrays), on_host)
+    ops = TraceOps()
+    folded = function(ops, *map(ops.constant, arrays))
+    close(run([], folded, []), on_host)
+
+
+# ---- the same numbers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS, ids=lambda e: e.id.strip())
+def test_expression(expression):
+    alike(expression.use, *expression.arrays)
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_transpose", "conv_weight"])
+@pytest.mark.parametrize("group", [1, 2])
+def test_convolution(name, group):
+    rng = np.random.default_rng(4)
+    for window in windows.random_windows(40, seed=1):
+        x, w, g = operands(window, group, rng)
+        chosen = {"conv": (x, w), "conv_transpose": (g, w), "conv_weight": (x, g)}[name]
+        alike(lambda ops, *a, n=name, s=window: getattr(ops, n)(*a, s, group), *chosen)
+
+
+@pytest.mark.parametrize("name", ["window_sum", "window_spread"])
+def test_window(name):
+    rng = np.random.default_rng(5)
+    for window in windows.random_windows(60, seed=2):
+        size = window.size_in if name == "window_sum" else window.size_out
+        alike(lambda ops, x, n=name, s=window: getattr(ops, n)(x, s), rng.normal(size=(2, 3, *size)))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_route(ties):
+    rng = np.random.default_rng(6)
+    for window in windows.random_windows(40, pooling=True, seed=3):
+        x = rng.normal(size=(2, 3, *window.size_in)) - 2
+        x = np.round(x) if ties else x
+        g = rng.normal(size=(2, 3, *window.size_out))
+        close(
+            *(f(lambda ops, g, x, s=window: ops.max_route(g, x, s), *single(g, x)) for f in (traced, hosted))
+        )
+
+
+def hosted(function, *arrays):
+    return function(HOST, *arrays)
+
+
+def test_max_route_leaves_what_onnxruntime_refuses_to_the_host():
+    window = Window((2,), (3,), (3,), (0,), (8,), (3,))  # padding as wide as the kernel, by ceil_mode
+    assert window.after == (2,)
+    with pytest.raises(NotTraceableError, match="padding"):
+        traced(lambda ops, g, x: ops.max_route(g, x, window), *single(np.ones((1, 1, 3)), np.ones((1, 1, 8))))
+
+
+def test_negative_padding_in_front_is_cut_off():
+    """As in the adjoint of a pointwise convolution with padding."""
+    window = Window((1, 2), (1, 1), (1, 1), (2, 1), (3, 4), (7, 5))
+    rng = np.random.default_rng(7)
+    alike(
+        lambda ops, g, w: ops.conv_transpose(g, w, window),
+        rng.normal(size=(2, 3, 7, 5)),
+        rng.normal(size=(3, 2, 1, 2)),
+    )
+
+
+def test_double_precision():
+    x = np.array([1.0, 1e-12])
+    np.testing.assert_array_equal(traced(lambda ops, x: x + 1.0, x, dtype=np.float64), x + 1.0)
+
+
+def test_other_floating_dtypes_are_cast():
+    ops = TraceOps()
+    (half,) = inputs(ops, [np.ones(3, np.float16)])
+    assert ops.working(half).dtype == np.float32
+    close(run([half], ops.working(half) * 0.1, [np.ones(3, np.float16)]), np.full(3, 0.1, np.float32))
+
+
+# ---- what is not written down --------------------------------------------------------------------
+
+
+@pytest.fixture
+def ops():
+    return TraceOps()
+
+
+@pytest.fixture
+def x(ops):
+    (x,) = inputs(ops, [np.zeros((1, 2, 3, 3), np.float32)])
+    return x
+
+
+WINDOW = Window((2, 2), (1, 1), (1, 1), (0, 0), (3, 3), (2, 2))
+KERNEL = lambda ops: ops.constant(np.ones((2, 2, 2, 2)))  # noqa: E731
+KEY, WIDER = (slice(1, 3), slice(2, None, -2)), (slice(0, 2), slice(0, 3, 2))
+ZEROED = {
+    "multiply": lambda ops, x, zero: x * zero,
+    "multiply from the left": lambda ops, x, zero: zero * x,
+    "divide": lambda ops, x, zero: zero / x,
+    "where": lambda ops, x, zero: ops.where(x > 0, zero),
+    "sum": lambda ops, x, zero: ops.sum(zero * x, [1]),
+    "reshape": lambda ops, x, zero: ops.reshape(zero * x, (9, 2)),
+    "transpose": lambda ops, x, zero: ops.transpose(zero, (1, 0, 3, 2)),
+    "expand": lambda ops, x, zero: ops.expand(zero, (4, 2, 3, 3)),
+    "concat": lambda ops, x, zero: ops.concat([zero, zero], 1),
+    "slice": lambda ops, x, zero: ops.slice(zero, (slice(None),) * 3 + (slice(1, 2),)),
+    "unslice": lambda ops, x, zero: ops.unslice(zero, (slice(0, 1),) * 4, (2, 2, 3, 3)),
+    "matmul": lambda ops, x, zero: ops.matmul(x, zero),
+    "conv": lambda ops, x, zero: ops.conv(x, ops.zeros((2, 2, 2, 2)), WINDOW),
+    "conv of zeros": lambda ops, x, zero: ops.conv(zero, KERNEL(ops), WINDOW),
+    "conv_transpose": lambda ops, x, zero: ops.conv_transpose(ops.zeros((1, 2, 2, 2)), KERNEL(ops), WINDOW),
+    "window_spread": lambda ops, x, zero: ops.window_spread(ops.zeros((1, 2, 2, 2)), WINDOW),
+    "max_route": lambda ops, x, zero: ops.max_route(ops.zeros((1, 2, 2, 2)), x, WINDOW),
+    "negative half of a ReLU": lambda ops, x, zero: ops.negative(ops.positive(x)),
+    "positive half of what is negative": lambda ops, x, zero: ops.positive(-ops.positive(x)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ZEROED)
+def test_zeros_vanish(name, ops, x):
+    result = ZEROED[name](ops, x, ops.zeros((1, 2, 3, 3)))
+    assert result.zero
+    fed = [np.ones((1, 2, 3, 3), np.float32)]
+    assert not run([x], result, fed).any()
+    assert run([x], result, fed).shape == result.shape
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda ops, x: x + 0.0, lambda ops, x: 0.0 + x, lambda ops, x: x - 0.0, lambda ops, x: x * 1.0,
+        lambda ops, x: 1 * x, lambda ops, x: x / 1, lambda ops, x: x + ops.zeros((3, 3)),
+        lambda ops, x: ops.reshape(x, x.shape), lambda ops, x: ops.expand(x, x.shape),
+        lambda ops, x: ops.transpose(x, (0, 1, 2, 3)), lambda ops, x: ops.concat([x], 1),
+        lambda ops, x: ops.slice(x, (slice(None),) * 4), lambda ops, x: ops.sum(x, []),
+    ],
+)  # fmt: skip
+def test_what_changes_nothing_is_not_written(use, ops, x):
+    assert use(ops, x).name == x.name
+    assert not ops.nodes
+
+
+def test_constants_are_computed_at_once(ops):
+    a, b = ops.constant(np.ones((2, 2))), ops.constant(np.full((2, 2), 3.0))
+    result = ops.matmul(ops.where(a < b, a + b, 0.0), ops.sqrt(b * b))
+    assert not ops.nodes
+    np.testing.assert_allclose(result.value, np.full((2, 2), 24.0))
+
+
+def test_equal_expressions_are_written_once(ops, x):
+    first, second = ops.positive(x) * 2.0, ops.positive(x) * 2.0
+    assert first.name == second.name
+    assert [node.op_type for node in ops.nodes] == ["Relu", "Mul"]
+    assert len(ops.constants) == 1
+    assert (ops.positive(x) * 3.0).name != first.name
+
+
+def test_attributes_tell_expressions_apart(ops, x):
+    assert ops.sum(x, [1]).name != ops.sum(x, [1], keepdims=True).name
+    assert ops.transpose(x, (0, 1, 3, 2)).name != ops.transpose(x, (1, 0, 2, 3)).name
+
+
+def test_a_large_constant_is_kept_once(ops, x):
+    weights = np.random.default_rng(0).normal(size=(9, 9)).astype(np.float32)
+    rows = ops.reshape(x, (2, 9))
+    ops.matmul(rows, ops.constant(weights)) + ops.matmul(-rows, ops.constant(weights))
+    assert [array.shape for array in ops.constants.values()].count((9, 9)) == 1
+
+
+# ---- signs ---------------------------------------------------------------------------------------
+
+UNARY = ("positive", "negative", "abs", "exp", "tanh", "erf", "sigmoid", "sign", "stabilize")
+BINARY = {
+    "add": lambda ops, a, b: a + b,
+    "subtract": lambda ops, a, b: a - b,
+    "multiply": lambda ops, a, b: a * b,
+    "divide": lambda ops, a, b: a / b,
+    "maximum": lambda ops, a, b: ops.maximum(a, b),
+    "minimum": lambda ops, a, b: ops.minimum(a, b),
+    "where": lambda ops, a, b: ops.where(a > b, a, b),
+    "where else 0": lambda ops, a, b: ops.where(a > b, b),
+    "where else": lambda ops, a, b: ops.where(a > b, 0.0, b),
+    "matmul": lambda ops, a, b: ops.matmul(a, b),
+    "concat": lambda ops, a, b: ops.slice(ops.concat([a, b], 0), (slice(0, 6, 2), slice(None))),
+    "power": lambda ops, a, b: ops.power(a, 2.0),
+    "negate": lambda ops, a, b: -a,
+    "sum": lambda ops, a, b: ops.expand(ops.sum(a, [1], True), (3, 3)),
+    "transpose": lambda ops, a, b: ops.transpose(a, (1, 0)),
+    "unslice": lambda ops, a, b: ops.unslice(ops.slice(a, KEY), WIDER, (3, 3)),
+}  # fmt: skip
+
+
+def grown(rng, values):
+    """One more value, (traced, on the host), from those that are there; None where a number overflows."""
+    pick = lambda: values[rng.integers(len(values))]  # noqa: E731
+    (a, on_host), (b, other) = pick(), pick()
+    if rng.random() < 0.4:
+        name = str(rng.choice(UNARY))
+        return getattr(a.ops, name)(a), getattr(HOST, name)(on_host)
+    use = BINARY[str(rng.choice([*BINARY]))]
+    return use(a.ops, a, b), use(HOST, on_host, other)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_signs_hold_for_random_expressions(seed):
+    rng = np.random.default_rng(seed)
+    arrays = [rng.normal(size=(3, 3)).astype(np.float32) for _ in range(3)]
+    arrays[1:] = [abs(arrays[1]), -abs(arrays[2])]
+    ops = TraceOps()
+    given = inputs(ops, arrays, signs=(0, 1, -1))
+    constants = (np.ones((3, 3)), -np.eye(3), rng.normal(size=(3, 3)))
+    values = [*zip(given, arrays, strict=True), *((ops.constant(c), HOST.constant(c)) for c in constants)]
+    values.append((ops.zeros((3, 3)), HOST.zeros((3, 3))))
+    known = 0
+    with np.errstate(all="ignore"):
+        for _ in range(120):
+            value, on_host = grown(rng, values)
+            if not np.isfinite(on_host).all() or abs(on_host).max() > 1e6:
+                continue
+            assert value.shape == on_host.shape
+            assert value.signs * on_host.min() >= 0
+            assert value.signs * on_host.max() >= 0
+            assert not value.zero or not on_host.any()
+            known += value.signs != 0
+            values.append((value, on_host))
+    assert known > 20
+    value, on_host = max(values[-5:], key=lambda pair: len(pair[0].name))
+    np.testing.assert_allclose(run(given, value, arrays), on_host, rtol=1e-3, atol=1e-3)
+
+
+def test_the_sign_of_an_input_is_used(ops):
+    (y,) = inputs(ops, [np.ones(3, np.float32)], signs=[1])
+    assert ops.positive(y) is y
+    assert ops.negative(y).zero
+    ops.stabilize(y)
+    assert [node.op_type for node in ops.nodes] == ["Add"]
+
+
+# ---- what cannot be traced -----------------------------------------------------------------------
+
+
+BEYOND = {
+    "bool": bool, "float": float, "int": int, "len": len, "list": list, "index": lambda x: [0][x],
+    "asarray": np.asarray, "np.where": lambda x: np.where(x > 0, x, 0), "np.sum": np.sum, "np.exp": np.exp,
+    "np.maximum": lambda x: np.maximum(x, 0), "np.add into": lambda x: np.add(x, 1, out=np.zeros(3)),
+    "item": lambda x: x[0], "set item": lambda x: x.__setitem__(0, 1), "method": lambda x: x.sum(),
+    "in": lambda x: 1 in x, "not equal": lambda x: x != 1, "abs": abs, "power": lambda x: x**2,
+    "matmul": lambda x: np.ones((3, 3)) @ x, "remainder": lambda x: x % 2,
+    "condition": lambda x: 0 if x > 0 else 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_a_traced_value_has_no_numbers(name, x):
+    with pytest.raises(NotTraceableError):
+        BEYOND[name](x)
+
+
+def test_numpy_arrays_leave_arithmetic_to_the_traced_value(ops, x):
+    for result in (np.ones(3, np.float32) + x, np.ones(3) * x, 2.0 / x, np.float64(2) * x, x - np.ones(3)):
+        assert isinstance(result, Traced)
+        assert result.dtype == np.float32
+    assert (np.ones(3) > x).dtype == bool

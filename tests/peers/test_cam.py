@@ -1,0 +1,83 @@
+"""Class activation maps against pytorch-grad-cam, and against the formula in torch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from .libraries import peer
+from .nets import over, relative_error, separated, torch
+
+grad_cam = peer("pytorch_grad_cam")
+ClassifierOutputTarget = peer("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
+
+# The net, the layer as pytorch-grad-cam finds it (in the net with its ReLUs as modules), and as onnxvis
+# calls it (None: by default, the last that is still spatial).
+LAYERS = [
+    pytest.param("resnet18", "rectifier_16", None, id="resnet18-default"),
+    pytest.param("resnet18", "rectifier_12", "/layer3/layer3.1/relu_1/Relu", id="resnet18-layer3"),
+    pytest.param("vgg11", "features.20", None, id="vgg11-default"),
+    pytest.param("vgg11", "rectifier_5", "/features/features.14/Relu", id="vgg11-conv"),
+    pytest.param("densenet121", "rectifier_120", None, id="densenet121-default"),
+    pytest.param("densenet121", "features.transition2.conv", "/features/transition2/conv/Conv",
+                 id="densenet121-conv"),
+]  # fmt: skip
+layers = pytest.mark.parametrize(("pair", "module", "layer"), LAYERS, indirect=["pair"])
+
+
+class Maps:
+    """What pytorch-grad-cam makes of one layer: the ``raw`` map, ``scaled`` to the input, and ``final``."""
+
+    def __init__(self, pair, module, x, units):
+        net = separated(pair.net)
+        target = net.get_submodule(module)
+        with grad_cam.GradCAM(model=net, target_layers=[target]) as method:
+            x = x.clone().requires_grad_()
+            self.final = method(input_tensor=x, targets=[ClassifierOutputTarget(unit) for unit in units])
+            kept = method.activations_and_grads
+            activations, gradients = kept.activations[-1].numpy(), kept.gradients[-1].numpy()
+            self.raw = method.get_cam_image(x, target, None, activations, gradients, False)
+            self.scaled = method.compute_cam_per_layer(x, None, False)[0][:, 0]
+
+
+@layers
+def test_gradcam_is_pytorch_grad_cams(pair, module, layer):
+    theirs = Maps(pair, module, pair.x, [pair.unit])
+    ours = pair.model().explain(pair.x.numpy(), "gradcam", target=pair.unit, layer=layer)
+    assert relative_error(ours.values[:, 0], theirs.raw) <= 1e-5
+    assert relative_error(ours.heatmap(), theirs.scaled) <= 1e-5
+
+
+@over("resnet18")
+def test_pytorch_grad_cams_last_step_is_one_more_scaling(pair):
+    """It scales the map once more after resizing it, so that its maximum is 1 again."""
+    theirs = Maps(pair, "rectifier_16", pair.x, [pair.unit])
+    heat = pair.model().explain(pair.x.numpy(), "gradcam", target=pair.unit).heatmap()
+    heat = (heat - heat.min()) / (heat.max() - heat.min() + 1e-7)
+    assert relative_error(heat, theirs.final) <= 1e-5
+
+
+@over("densenet121")
+def test_each_sample_of_a_batch_has_its_own_map(pair):
+    x, units = pair.samples(2), [1, 999]
+    theirs = Maps(pair, "rectifier_120", x, units)
+    ours = pair.model("host").explain(x.numpy(), "gradcam", target=units)
+    assert relative_error(ours.values[:, 0], theirs.raw) <= 1e-5
+    assert relative_error(ours.heatmap(), theirs.scaled) <= 1e-5
+
+
+@over("resnet18")
+def test_cam_is_the_dense_layers_weights_times_the_last_maps(pair):
+    with torch.no_grad():
+        maps = torch.nn.Sequential(*list(pair.net.children())[:-2])(pair.x)
+        theirs = torch.einsum("c,nchw->nhw", pair.net.fc.weight[pair.unit], maps)
+    ours = pair.model().explain(pair.x.numpy(), "cam", target=pair.unit).values
+    assert relative_error(ours[:, 0], theirs) <= 1e-5
+
+
+@over("resnet18")
+def test_where_one_dense_layer_follows_cam_is_gradcam_times_the_positions(pair):
+    cam, gradcam = (
+        pair.model().explain(pair.x.numpy(), method, target=pair.unit).values for method in ("cam", "gradcam")
+    )
+    np.testing.assert_allclose(cam, gradcam * gradcam[0, 0].size, rtol=1e-3, atol=1e-5 * np.abs(cam).max())

@@ -1,0 +1,162 @@
+"""What onnx.reference does not compute, or not as the specification says: written out in float64.
+
+Every entry of ``instead`` says why it is there.  ``test_forward`` holds all of them to onnxruntime.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import erf
+
+if TYPE_CHECKING:
+    from .cases import Case
+
+Array = np.ndarray[Any, Any]
+Formula = Callable[..., Array]
+
+
+def instead(case: Case) -> Formula | None:
+    """The formula that stands in for onnx.reference, None where that serves."""
+    opset, given = case.opset, case.attributes
+    match case.operator:
+        case "ImageScaler":  # the reference does not know the operator
+            return image_scaler
+        case "Erf":  # it rounds to float32
+            return lambda case, x: erf(x)
+        case "Cast":  # a difference of float32 numbers is no derivative
+            return lambda case, x: x
+        case "Softmax" | "LogSoftmax" if opset < 13:  # it normalizes one axis, as opset 13 does
+            return softmax_of_matrix
+        case "PRelu" if opset < 7:  # it lines a vector of slopes up with any axis of that length
+            return prelu_per_channel
+        case "BatchNormalization" if opset < 14:  # it takes the batch's own statistics
+            return batch_normalization
+        case "LRN":  # it mixes up samples with channels: range(x.shape[0])
+            return lrn
+        case "ConvTranspose" if given.get("group", 1) > 1 or given.get("output_shape"):  # it fails
+            return conv_transpose
+        case "MaxPool" | "AveragePool" if given.get("auto_pad") == "SAME_LOWER":  # it rounds sizes down
+            return pool
+        case "AveragePool" if given.get("auto_pad") == "VALID" and given.get("ceil_mode"):  # it fails
+            return pool
+        case "GlobalMaxPool":  # it takes the maximum over axes 2 and 3 only, whatever the rank
+            return lambda case, x: x.max(axis=tuple(range(2, x.ndim)), keepdims=True)
+        case "Dropout" if opset < 7:  # it fails
+            return lambda case, x: x
+        case "Pad" if min(_pads(case)) < 0:  # it fails
+            return pad
+    return None
+
+
+def image_scaler(case: Case, x: Array) -> Array:
+    return case.attributes["scale"] * x + np.reshape(case.attributes["bias"], (1, -1, 1, 1))
+
+
+def softmax_of_matrix(case: Case, x: Array) -> Array:
+    axis = case.attributes.get("axis", 1) % x.ndim
+    rows = x.reshape(math.prod(x.shape[:axis]), -1)
+    logarithm = rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))
+    return (logarithm if case.operator == "LogSoftmax" else np.exp(logarithm)).reshape(x.shape)
+
+
+def prelu_per_channel(case: Case, x: Array, slope: Array) -> Array:
+    return np.where(x > 0, x, x * slope.reshape(1, -1, *(1,) * (x.ndim - 2)))
+
+
+def batch_normalization(case: Case, x: Array, *parameters: Array) -> Array:
+    scale, bias, mean, variance = (p.reshape(1, -1, *(1,) * (x.ndim - 2)) for p in parameters)
+    return scale * (x - mean) / np.sqrt(variance + case.attributes.get("epsilon", 1e-5)) + bias
+
+
+def lrn(case: Case, x: Array) -> Array:
+    given = {"alpha": 1e-4, "beta": 0.75, "bias": 1.0, **case.attributes}
+    reach = (given["size"] - 1) / 2
+    y = np.empty_like(x)
+    for c in range(x.shape[1]):
+        near = x[:, max(0, c - math.floor(reach)) : c + math.ceil(reach) + 1]
+        total = (near**2).sum(axis=1)
+        y[:, c] = x[:, c] / (given["bias"] + given["alpha"] / given["size"] * total) ** given["beta"]
+    return y
+
+
+def conv_transpose(case: Case, x: Array, w: Array, bias: Array | None = None) -> Array:
+    """Every number stamps the kernel on the output, of which the padding is then cut off."""
+    given, rank = case.attributes, x.ndim - 2
+    group, strides = given.get("group", 1), given.get("strides", [1] * rank)
+    sizes = [s * (n - 1) + k for s, n, k in zip(strides, x.shape[2:], w.shape[2:], strict=True)]
+    if "output_shape" in given:
+        total = [max(0, full - n) for full, n in zip(sizes, given["output_shape"], strict=True)]
+        upper = given.get("auto_pad") == "SAME_UPPER"
+        before = [t // 2 if upper else t - t // 2 for t in total]
+        shape = given["output_shape"]
+    else:
+        pads = given.get("pads", [0] * 2 * rank)
+        before, shape = pads[:rank], [n - a - b for n, a, b in zip(sizes, pads, pads[rank:], strict=False)]
+    inputs, outputs = x.shape[1] // group, w.shape[1]
+    full = [max(n, b + m) for n, b, m in zip(sizes, before, shape, strict=True)]
+    y = np.zeros((x.shape[0], group * outputs, *full))
+    for c, position in itertools.product(range(x.shape[1]), np.ndindex(*x.shape[2:])):
+        place = tuple(slice(p * s, p * s + k) for p, s, k in zip(position, strides, w.shape[2:], strict=True))
+        first = c // inputs * outputs
+        y[(slice(None), slice(first, first + outputs), *place)] += np.multiply.outer(
+            x[(slice(None), c, *position)], w[c]
+        )
+    y = y[(..., *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))]
+    return y if bias is None else y + bias.reshape(-1, *(1,) * rank)
+
+
+def pool(case: Case, x: Array) -> Array:
+    """Window by window, for SAME_LOWER and for VALID with ceil_mode."""
+    given = case.attributes
+    kernel, strides = given["kernel_shape"], given["strides"]
+    if given["auto_pad"] == "SAME_LOWER":
+        size = [math.ceil(n / s) for n, s in zip(x.shape[2:], strides, strict=True)]
+        total = ((o - 1) * s + k - n for o, s, k, n in zip(size, strides, kernel, x.shape[2:], strict=True))
+        pads = [(t - t // 2, t // 2) for t in (max(0, t) for t in total)]
+    else:
+        size = [math.ceil((n - k) / s) + 1 for n, s, k in zip(x.shape[2:], strides, kernel, strict=True)]
+        pads = [(0, 0)] * len(size)
+    y = np.empty((*x.shape[:2], *size))
+    for position, window, padding in _windows(x, size, kernel, strides, pads):
+        numbers = math.prod(window.shape[2:])
+        if given.get("count_include_pad"):
+            numbers += padding
+        axes = tuple(range(2, x.ndim))
+        y[(..., *position)] = window.max(axes) if case.operator == "MaxPool" else window.sum(axes) / numbers
+    return y
+
+
+def _windows(
+    x: Array,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+) -> Iterator[tuple[tuple[int, ...], Array, int]]:
+    """Position, what the window holds of x, and how many positions of the padding it covers."""
+    for position in np.ndindex(*size):
+        inside, padded = [], []
+        for p, s, k, n, (before, after) in zip(position, strides, kernel, x.shape[2:], pads, strict=True):
+            start = p * s - before
+            inside.append(slice(max(0, start), min(n, start + k)))
+            padded.append(min(n + after, start + k) - max(-before, start))
+        window = x[(..., *inside)]
+        yield position, window, math.prod(padded) - math.prod(window.shape[2:])
+
+
+def _pads(case: Case) -> Sequence[int]:
+    return case.attributes["pads"] if "pads" in case.attributes else case.given[1]
+
+
+def pad(case: Case, x: Array, *_: Array) -> Array:
+    """Cut first, then pad what is left."""
+    pads, rank = list(_pads(case)), x.ndim
+    before, after = pads[:rank], pads[rank:]
+    x = x[tuple(slice(max(0, -b), n - max(0, -a)) for b, a, n in zip(before, after, x.shape, strict=True))]
+    widths = [(max(0, b), max(0, a)) for b, a in zip(before, after, strict=True)]
+    return np.pad(x, widths, mode=case.attributes.get("mode", "constant"))
