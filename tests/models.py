@@ -69,7 +69,7 @@ def batch_norm(
 
 
 def small_cnn(samples: Any = "N", size: int = 12) -> onnx.ModelProto:
-    """Conv, BatchNorm, ReLU, max pool, Conv, ReLU, global average pool, Gemm, softmax: N×3×size×size to N×4."""
+    """Conv, BatchNorm, ReLU, MaxPool, Conv, ReLU, global average, Gemm, softmax: N×3×size×size to N×4."""
     weights = {
         "w1": normal(6, 3, 3, 3, scale=0.4),
         "w2": normal(8, 6, 3, 3, scale=0.3),

@@ -22,7 +22,9 @@ ALLOWED = {
     "taxonomy": {"errors", "graph", "rules", "engine", "target"},
     "inputs": {"errors", "graph", "images"},
     "explanation": {"errors", "graph", "images", "target"},
-    "model": {"errors", "zoo", "images", "graph", "rules", "engine", "target", "taxonomy", "inputs", "explanation"},
+    "model": {
+        "errors", "zoo", "images", "graph", "rules", "engine", "target", "taxonomy", "inputs", "explanation",
+    },
 }  # fmt: skip
 # The parts at the top may use everything below them.
 TOP = {"__init__", "__main__", "cli"}

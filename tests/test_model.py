@@ -127,7 +127,7 @@ def test_unknown_names_list_what_there_is(model):
     with pytest.raises(UnknownNameError, match="did you mean 'gradcam'"):
         model.explain(X, "grad_cam")
     with pytest.raises(
-        UnknownNameError, match="known: composite, epsilon, seed|Known: composite, epsilon, seed"
+        UnknownNameError, match=r"known: composite, epsilon, seed|Known: composite, epsilon, seed"
     ):
         model.explain(X, "lrp", composit="epsilon")
     with pytest.raises(UnknownNameError, match="composite"):

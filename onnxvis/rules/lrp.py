@@ -10,7 +10,7 @@ from onnxvis.ops.primitives import Array
 
 from .gradient.movement import MOVEMENT
 from .gradient.normalization import not_affine
-from .registry import lrp_rule, registry, rule
+from .registry import computed, lrp_rule, registry, rule
 from .step import Step
 
 # ---- linear operators ----------------------------------------------------------------------------
@@ -52,11 +52,6 @@ def _positive_bias(step: Step) -> Array | None:
 # ---- operators without weights -------------------------------------------------------------------
 
 
-def _activations_only(node: Node, graph: Graph) -> tuple[int, ...]:
-    """Inputs that carry relevance: not the constants."""
-    return tuple(i for i, name in enumerate(node.inputs) if name and not graph.is_constant(name))
-
-
 def _through_gradient(step: Step, g: Array) -> tuple[Array | None, ...]:
     """What the node's gradient rule makes of g, one entry an input."""
     found = registry.find(step.node.op_type, "gradient", step.node.domain, step.node.opset)
@@ -65,13 +60,13 @@ def _through_gradient(step: Step, g: Array) -> tuple[Array | None, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
-@rule("Add", "Sum", "Sub", method="lrp", needs="xs y", inputs=_activations_only)
+@rule("Add", "Sum", "Sub", method="lrp", needs="xs y", inputs=computed)
 @rule(
     "Mul",
     "Div",
     method="lrp",
     needs="xs y",
-    inputs=_activations_only,
+    inputs=computed,
     refuses=lambda n, g: _product_of_two(n, g),
 )
 @rule("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", method="lrp", needs="x y", inputs=(0,))
@@ -86,7 +81,7 @@ def in_proportion(step: Step, r: Array) -> tuple[Array | None, ...]:
 
 def _product_of_two(node: Node, graph: Graph) -> str | None:
     """A gate or an attention map: neither factor is a share of the product."""
-    if len(_activations_only(node, graph)) > 1:
+    if len(computed(node, graph)) > 1:
         return f"the model computes both operands of the {node.op_type}: LRP has no rule for such products"
     if node.op_type == "Div" and not graph.is_constant(node.inputs[1]):
         return "it divides by something that the model computes"

@@ -191,7 +191,7 @@ class Registry:
             generic, operator = self.for_linear.get(name), self.linears.get((domain, op_type))
             if generic and operator:
                 return Rule(
-                    op_type, name, generic.body, generic.needs, domain, inputs=_only_data,
+                    op_type, name, generic.body, generic.needs, domain, inputs=computed,
                     refuses=_weights_vary, linear=operator, origin=generic.origin,
                 )  # fmt: skip
         return None
@@ -214,16 +214,18 @@ class Registry:
         return {**defaults, **given}
 
 
-def _only_data(node: Node, graph: Graph) -> Sequence[int]:
-    return (0,)
+def computed(node: Node, graph: Graph) -> tuple[int, ...]:
+    """Positions of the inputs that the model computes: not the constants."""
+    return tuple(i for i, name in enumerate(node.inputs) if name and not graph.is_constant(name))
 
 
 def _weights_vary(node: Node, graph: Graph) -> str | None:
     """LRP through a linear operator takes its weights as given numbers."""
-    varying = [name for name in node.inputs[1:] if name and not graph.is_constant(name)]
+    varying = [i for i in computed(node, graph) if i > 0]
     if not varying:
         return None
-    return f"its second operand {varying[0]!r} is computed by the model: LRP knows only constant weights"
+    name = node.inputs[varying[0]]
+    return f"its operand {name!r} is computed by the model: LRP knows only constant weights"
 
 
 registry = Registry()

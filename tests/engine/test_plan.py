@@ -183,8 +183,14 @@ def test_lrp_refuses_weights_that_the_model_computes(operator, weights):
     ]
     given = {"x": normal(2, 3, 5, 5) if len(weights) > 2 else X, "z": normal(*weights)}
     model = build(nodes, {name: [*array.shape] for name, array in given.items()}, ["y"])
-    with pytest.raises(MissingRuleError, match=rf"{operator}: its second operand 'w'.*'layer'"):
+    with pytest.raises(MissingRuleError, match=rf"{operator}: its operand 'w'.*'layer'"):
         executor_of(model, "epsilon", given=given)
+
+
+def test_lrp_refuses_a_layer_whose_data_is_the_constant():
+    model = build([helper.make_node("MatMul", ["a", "x"], ["y"])], {"x": [2, 3]}, ["y"], {"a": normal(4, 2)})
+    with pytest.raises(MissingRuleError, match="MatMul: its operand 'x' is computed by the model"):
+        executor_of(model, "epsilon")
 
 
 def test_there_is_no_plain_gradient_inside_lrp():

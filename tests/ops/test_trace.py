@@ -79,11 +79,34 @@ def hosted(function, *arrays):
     return function(HOST, *arrays)
 
 
-def test_max_route_leaves_what_onnxruntime_refuses_to_the_host():
-    window = Window((2,), (3,), (3,), (0,), (8,), (3,))  # padding as wide as the kernel, by ceil_mode
+def test_max_route_with_padding_as_wide_as_the_kernel():
+    """By ceil_mode with dilation; onnxruntime's own MaxPool would refuse it."""
+    window = Window((2,), (3,), (3,), (0,), (8,), (3,))
     assert window.after == (2,)
-    with pytest.raises(NotTraceableError, match="padding"):
-        traced(lambda ops, g, x: ops.max_route(g, x, window), *single(np.ones((1, 1, 3)), np.ones((1, 1, 8))))
+    rng = np.random.default_rng(3)
+    alike(
+        lambda ops, g, x: ops.max_route(g, x, window),
+        rng.standard_normal((2, 3, 3)),
+        rng.standard_normal((2, 3, 8)),
+    )
+
+
+@pytest.mark.parametrize("few", [0, 16])
+@pytest.mark.parametrize("ties", [False, True])
+def test_both_ways_through_a_maximum(monkeypatch, few, ties):
+    """By offsets and by onnxruntime's indices: the same, ties included."""
+    monkeypatch.setattr("onnxvis.ops.trace.pooling.FEW", few)
+    rng = np.random.default_rng(5)
+    for window in (
+        Window((3, 3), (2, 2), (1, 1), (1, 1), (9, 10), (5, 5)),
+        Window((2, 2), (2, 2), (1, 1), (0, 0), (7, 8), (3, 4)),
+        Window((2, 3), (3, 1), (1, 2), (0, 2), (8, 9), (3, 9)),
+        Window((1, 2), (2, 3), (1, 1), (0, 0), (5, 11), (3, 4)),
+    ):
+        x = rng.standard_normal((2, 3, *window.size_in))
+        x = np.round(x) if ties else x
+        g = rng.standard_normal((2, 3, *window.size_out))
+        alike(lambda ops, g, x, window=window: ops.max_route(g, x, window), g, x)
 
 
 def test_negative_padding_in_front_is_cut_off():
@@ -95,6 +118,17 @@ def test_negative_padding_in_front_is_cut_off():
         rng.normal(size=(2, 3, 7, 5)),
         rng.normal(size=(3, 2, 1, 2)),
     )
+
+
+def test_windows_that_end_before_the_input_begins():
+    window = Window((1, 2), (5, 1), (1, 1), (3, 0), (2, 3), (1, 2))
+    assert window.blind
+    rng = np.random.default_rng(8)
+    x, w, g = (rng.normal(size=shape) for shape in ((1, 2, 2, 3), (3, 2, 1, 2), (1, 3, 1, 2)))
+    alike(lambda ops, x, w: ops.conv(x, w, window), x, w)
+    alike(lambda ops, g, w: ops.conv_transpose(g, w, window), g, w)
+    alike(lambda ops, x: ops.window_sum(x, window), x)
+    alike(lambda ops, g: ops.window_spread(g, window), g)
 
 
 def test_double_precision():
@@ -191,6 +225,8 @@ def test_equal_expressions_are_written_once(ops, x):
 def test_attributes_tell_expressions_apart(ops, x):
     assert ops.sum(x, [1]).name != ops.sum(x, [1], keepdims=True).name
     assert ops.transpose(x, (0, 1, 3, 2)).name != ops.transpose(x, (1, 0, 2, 3)).name
+    outputs = [ops.emit("MaxPool", [x], x.shape, output=i, kernel_shape=[1, 1]).name for i in (0, 1)]
+    assert outputs[0] != outputs[1]
 
 
 def test_a_large_constant_is_kept_once(ops, x):

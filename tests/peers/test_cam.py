@@ -17,7 +17,6 @@ LAYERS = [
     pytest.param("resnet18", "rectifier_16", None, id="resnet18-default"),
     pytest.param("resnet18", "rectifier_12", "/layer3/layer3.1/relu_1/Relu", id="resnet18-layer3"),
     pytest.param("vgg11", "features.20", None, id="vgg11-default"),
-    pytest.param("vgg11", "rectifier_5", "/features/features.14/Relu", id="vgg11-conv"),
     pytest.param("densenet121", "rectifier_120", None, id="densenet121-default"),
     pytest.param("densenet121", "features.transition2.conv", "/features/transition2/conv/Conv",
                  id="densenet121-conv"),

@@ -81,7 +81,7 @@ def test_cam_averages_to_the_score_without_bias(model):
 def test_cam_says_what_it_needs():
     nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
     dense = onnxvis.load(build(nodes, {"x": [1, 3, 2, 2]}, ["y"], {"w": normal(12, 2)}), threads=1)
-    with pytest.raises(UnsupportedError, match="needs global average pooling.*use 'gradcam'"):
+    with pytest.raises(UnsupportedError, match=r"needs global average pooling.*use 'gradcam'"):
         dense.explain(normal(1, 3, 2, 2), "cam")
 
 
@@ -151,8 +151,8 @@ def test_occlusion_over_several_sizes_averages_normalised_maps(model):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"size": 0}, {"size": 13}, {"size": 2, "stride": 3}, {"size": (1, 2, 3)}, {"fill": "grey"}, {"fill": [1, 2]},
-     {"size": [2, 3], "stride": [1, 1, 1]}],
+    [{"size": 0}, {"size": 13}, {"size": 2, "stride": 3}, {"size": (1, 2, 3)}, {"fill": "grey"},
+     {"fill": [1, 2]}, {"size": [2, 3], "stride": [1, 1, 1]}],
 )  # fmt: skip
 def test_occlusion_settings_are_checked(model, settings):
     with pytest.raises(UsageError):

@@ -90,14 +90,8 @@ def slice_key(step: Step) -> tuple[slice, ...]:
     steps = [1] * len(starts) if steps is None else steps
     key = [slice(None)] * len(shape)
     for axis, start, end, stride in zip(axes, starts, ends, steps, strict=True):
-        bounds = slice(int(start), _end(int(end), int(stride), shape[axis]), int(stride))
-        key[axis] = bounds
+        key[axis] = slice(int(start), int(end), int(stride))
     return tuple(key)
-
-
-def _end(end: int, stride: int, length: int) -> int | None:
-    """ONNX writes "to before the first" as any number below −length; Python as None."""
-    return None if stride < 0 and end < -length else end
 
 
 def _along(x: Array, axis: int, part: slice) -> tuple[slice, ...]:

@@ -1,0 +1,99 @@
+"""Matrix products and convolutions."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxvis.ops.window import Window
+
+from .movement import Movement
+from .values import Traced
+
+__all__ = ["LinearMaps"]
+
+
+class LinearMaps(Movement):
+    """The linear maps and their adjoints."""
+
+    def matmul(self, a: Traced, b: Traced) -> Traced:
+        shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
+        if a.zero or b.zero:
+            return self.zeros(shape)
+        if a.value is not None and b.value is not None:
+            return self.constant(a.value @ b.value)
+        return self.emit("MatMul", [a, b], shape, signs=a.signs * b.signs)
+
+    def conv(self, x: Traced, w: Traced, window: Window, group: int = 1) -> Traced:
+        shape = (x.shape[0], w.shape[0], *window.size_out)
+        if x.zero or w.zero or window.blind:
+            return self.zeros(shape)
+        if x.value is not None and w.value is not None:
+            return self.constant(self.host.conv(x.value, w.value, window, group))
+        x, before, after = self.seen(x, window)
+        return self.emit(
+            "Conv",
+            [x, w],
+            shape,
+            signs=x.signs * w.signs,
+            strides=[*window.strides],
+            dilations=[*window.dilations],
+            pads=before + after,
+            group=group,
+        )
+
+    def seen(self, x: Traced, window: Window) -> tuple[Traced, list[int], list[int]]:
+        """x without what no window sees (ONNX would place further windows there), and its pads.
+
+        Negative padding in front (the adjoint of a convolution with wide padding) is cut off too.
+        """
+        starts = [max(0, -b) for b in window.before]
+        ends = zip(window.size_in, window.after, window.strides, strict=True)
+        stops = [n + a if -a >= stride else n for n, a, stride in ends]
+        spatial = tuple(slice(a, b) for a, b in zip(starts, stops, strict=True))
+        x = self.slice(x, (slice(None), slice(None), *spatial))
+        return x, [max(0, b) for b in window.before], [max(0, a) for a in window.after]
+
+    def conv_transpose(self, g: Traced, w: Traced, window: Window, group: int = 1) -> Traced:
+        shape = (g.shape[0], w.shape[1] * group, *window.size_in)
+        if g.zero or w.zero or window.blind:
+            return self.zeros(shape)
+        if g.value is not None and w.value is not None:
+            return self.constant(self.host.conv_transpose(g.value, w.value, window, group))
+        if all(stride == 1 for stride in window.strides):
+            # A convolution with the kernel flipped and its channels exchanged: onnxruntime's blocked
+            # kernels run that faster than ConvTranspose.
+            return self.conv(g, self._flipped(w, group), _reversed(window), group)
+        unseen = [max(0, -a) for a in window.after]
+        grown = [min(u, stride - 1) for u, stride in zip(unseen, window.strides, strict=True)]
+        missing = (u - p for u, p in zip(unseen, grown, strict=True))
+        reached = (n - m for n, m in zip(window.size_in, missing, strict=True))
+        result = self.emit(
+            "ConvTranspose",
+            [g, w],
+            (*shape[:2], *reached),
+            signs=g.signs * w.signs,
+            strides=[*window.strides],
+            dilations=[*window.dilations],
+            group=group,
+            pads=[*window.before] + [max(0, a) for a in window.after],
+            output_padding=grown,
+        )
+        return self.fitted(result, shape)
+
+    def _flipped(self, w: Traced, group: int) -> Traced:
+        """M×(C/group)×kernel to C×(M/group)×kernel, spatial axes reversed."""
+        kernel = w.shape[2:]
+        spatial = tuple(range(3, 3 + len(kernel)))
+        w = self.slice(w, (slice(None), slice(None), *(slice(None, None, -1) for _ in kernel)))
+        channels = w.shape[1]
+        w = self.reshape(w, (group, w.shape[0] // group, channels, *kernel))
+        w = self.transpose(w, (0, 2, 1, *spatial))
+        return self.reshape(w, (group * channels, w.shape[2], *kernel))
+
+
+def _reversed(window: Window) -> Window:
+    """The window of a stride-1 convolution's adjoint."""
+    before = tuple(
+        (k - 1) * d - b for k, d, b in zip(window.kernel, window.dilations, window.before, strict=True)
+    )
+    return Window(window.kernel, window.strides, window.dilations, before, window.size_out, window.size_in)

@@ -1,0 +1,132 @@
+"""Sums along axes, and operators that move numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxvis.ops.primitives import Key, Shape
+
+from .values import Traced
+from .writer import Writer
+
+__all__ = ["Movement"]
+
+
+class Movement(Writer):
+    """The primitives along axes and those that move data."""
+
+    # ---- along axes ------------------------------------------------------------------------------
+
+    def sum(self, x: Traced, axes: Sequence[int], keepdims: bool = False) -> Traced:
+        axes = tuple(axes)
+        shape = [1 if i in axes else n for i, n in enumerate(x.shape) if keepdims or i not in axes]
+        if x.value is not None:
+            return (
+                self.zeros(tuple(shape)) if x.zero else self.constant(self.host.sum(x.value, axes, keepdims))
+            )
+        inputs = [x, self.indices(axes)]
+        return self.emit("ReduceSum", inputs, shape, signs=x.signs, keepdims=int(keepdims)) if axes else x
+
+    def argmax(self, x: Traced, axis: int) -> Traced:
+        if x.value is not None:
+            return self.constant(self.host.argmax(x.value, axis))
+        shape = [1 if i == axis else n for i, n in enumerate(x.shape)]
+        return self.emit("ArgMax", [x], shape, dtype=np.int64, axis=axis, keepdims=1)
+
+    # ---- moving data -----------------------------------------------------------------------------
+
+    def _moved(self, x: Traced, shape: Sequence[int], function: Callable[[Any], Any]) -> Traced | None:
+        """The result where it needs no node: x is zero, or another constant."""
+        if x.value is None:
+            return None
+        return self.zeros(tuple(shape)) if x.zero else self.constant(function(x.value))
+
+    def reshape(self, x: Traced, shape: Shape) -> Traced:
+        if tuple(shape) == x.shape:
+            return x
+        known = self._moved(x, shape, lambda value: value.reshape(shape))
+        if known is not None:
+            return known
+        return self.emit("Reshape", [x, self.indices(shape)], shape, dtype=x.dtype, signs=x.signs)
+
+    def transpose(self, x: Traced, axes: Sequence[int]) -> Traced:
+        if list(axes) == list(range(len(x.shape))):
+            return x
+        shape = [x.shape[axis] for axis in axes]
+        known = self._moved(x, shape, lambda value: np.asarray(value.transpose(axes), order="C"))
+        if known is not None:
+            return known
+        return self.emit("Transpose", [x], shape, dtype=x.dtype, signs=x.signs, perm=[*axes])
+
+    def concat(self, arrays: Sequence[Traced], axis: int) -> Traced:
+        if len(arrays) == 1:
+            return arrays[0]
+        shape = list(arrays[0].shape)
+        shape[axis] = sum(array.shape[axis] for array in arrays)
+        if all(array.zero for array in arrays):
+            return self.zeros(tuple(shape))
+        if all(array.value is not None for array in arrays):
+            return self.constant(np.concatenate([array.value for array in arrays], axis))
+        signs = {array.signs for array in arrays}
+        return self.emit(
+            "Concat",
+            arrays,
+            shape,
+            dtype=arrays[0].dtype,
+            signs=signs.pop() if len(signs) == 1 else 0,
+            axis=axis,
+        )
+
+    def slice(self, x: Traced, key: Key) -> Traced:
+        ranges = [part.indices(n) for part, n in zip(key, x.shape, strict=True)]
+        shape = [len(range(*bounds)) for bounds in ranges]
+        known = self._moved(x, shape, lambda value: np.asarray(value[key], order="C"))
+        cut = [i for i, (bounds, n) in enumerate(zip(ranges, x.shape, strict=True)) if bounds != (0, n, 1)]
+        if known is not None:
+            return known
+        if not cut:
+            return x
+        starts, stops, steps = zip(*(ranges[i] for i in cut), strict=True)
+        stops = tuple(stop if stop >= 0 else np.iinfo(np.int64).min for stop in stops)
+        inputs = [x, *map(self.indices, (starts, stops, cut, steps))]
+        return self.emit("Slice", inputs, shape, dtype=x.dtype, signs=x.signs)
+
+    def unslice(self, g: Traced, key: Key, shape: Shape) -> Traced:
+        known = self._moved(g, shape, lambda value: self.host.unslice(value, key, shape))
+        if known is not None:
+            return known
+        before, after = [0] * len(shape), [0] * len(shape)
+        for axis, (part, n) in enumerate(zip(key, shape, strict=True)):
+            positions = range(n)[part]
+            if positions.step < 0:
+                flip = [slice(None)] * len(shape)
+                flip[axis] = slice(None, None, -1)
+                g, positions = self.slice(g, tuple(flip)), positions[::-1]
+            g = self._interleave(g, axis, positions.step) if len(positions) > 1 else g
+            before[axis] = positions.start if len(positions) else 0
+            after[axis] = n - before[axis] - g.shape[axis]
+        if not any(before) and not any(after):
+            return g
+        return self.emit("Pad", [g, self.indices(before + after)], shape, signs=g.signs)
+
+    def _interleave(self, g: Traced, axis: int, step: int) -> Traced:
+        """Put step − 1 zeros between neighbours along an axis."""
+        if step == 1:
+            return g
+        n = g.shape[axis]
+        split = (*g.shape[: axis + 1], 1, *g.shape[axis + 1 :])
+        pads = [0] * (2 * len(split))
+        pads[len(split) + axis + 1] = step - 1
+        wide = (*g.shape[: axis + 1], step, *g.shape[axis + 1 :])
+        g = self.emit("Pad", [self.reshape(g, split), self.indices(pads)], wide, signs=g.signs)
+        g = self.reshape(g, (*wide[:axis], n * step, *wide[axis + 2 :]))
+        key = [slice(None)] * len(g.shape)
+        key[axis] = slice(0, (n - 1) * step + 1)
+        return self.slice(g, tuple(key))
+
+    def fitted(self, x: Traced, shape: Shape) -> Traced:
+        """Append zeros until the shape is reached: input positions that no window saw."""
+        return self.unslice(x, tuple(slice(0, n) for n in x.shape), shape)
