@@ -74,11 +74,27 @@ class Pooling(LinearMaps):
         left, taken = g, []
         offsets = [*itertools.product(*map(range, window.kernel))]
         for offset in offsets[:-1]:
-            seen = self.slice(padded, _everywhere(window, offset))
+            seen = self._everywhere(padded, window, offset)
             share = self.where(seen == highest, left)
             taken.append(share)
             left = left - share
         return self._interleaved(dict(zip(offsets, [*taken, left], strict=True)), window, g.shape[:2])
+
+    def _everywhere(self, padded: Traced, window: Window, offset: tuple[int, ...]) -> Traced:
+        """What all windows see at one kernel offset.
+
+        First the grid of every stride-th position, one axis at a time (offsets share these slices), then
+        a plain part of it: several times faster than one slice with steps along all axes.
+        """
+        starts = []
+        for axis in reversed(range(len(offset))):
+            cell, phase = divmod(offset[axis] * window.dilations[axis], window.strides[axis])
+            key = [slice(None)] * len(padded.shape)
+            key[axis + 2] = slice(phase, None, window.strides[axis])
+            padded = self.slice(padded, tuple(key))
+            starts.append(cell)
+        spatial = (slice(a, a + n) for a, n in zip(reversed(starts), window.size_out, strict=True))
+        return self.slice(padded, (slice(None), slice(None), *spatial))
 
     def _interleaved(self, shares: dict[tuple[int, ...], Traced], window: Window, leading: Shape) -> Traced:
         """Sum what each offset sends to the input position that it sees.
@@ -155,15 +171,6 @@ class Pooling(LinearMaps):
 def _padded_size(window: Window) -> tuple[int, ...]:
     sizes = zip(window.before, window.size_in, window.after, strict=True)
     return tuple(b + n + max(0, a) for b, n, a in sizes)
-
-
-def _everywhere(window: Window, offset: tuple[int, ...]) -> tuple[slice, ...]:
-    """What all windows see at one kernel offset, of the padded input."""
-    spatial = (
-        slice(k * d, k * d + (n - 1) * s + 1, s)
-        for k, d, n, s in zip(offset, window.dilations, window.size_out, window.strides, strict=True)
-    )
-    return (slice(None), slice(None), *spatial)
 
 
 def _box(ops: Pooling, window: Window) -> tuple[Traced, Window]:
