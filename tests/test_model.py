@@ -42,14 +42,13 @@ def test_run_gives_what_the_file_gives(model):
 
 
 def test_activations_by_tensor_and_by_layer_also_where_they_were_merged_away(model):
-    found = model.activations(X, ["c1", "relu1", "conv1", "x"])
+    found = model.activations(X, ["c1", "relu1", "conv1", "bn1", "x"])
     before, after, relu = run_plain(
         _with_outputs(small_cnn(), "c1", "n1", "r1"), {"x": X}, ["c1", "n1", "r1"]
     )
     np.testing.assert_allclose(found["c1"], before, atol=1e-5)
-    np.testing.assert_allclose(
-        found["conv1"], after, atol=1e-5
-    )  # the layer ends after its BatchNormalization
+    np.testing.assert_allclose(found["conv1"], before, atol=1e-5)  # a node of the file: its own output
+    np.testing.assert_allclose(found["bn1"], after, atol=1e-5)
     np.testing.assert_allclose(found["relu1"], relu, atol=1e-5)
     np.testing.assert_array_equal(found["x"], X)
 

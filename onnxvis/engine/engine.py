@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from onnxvis.errors import UnknownNameError, UsageError
+from onnxvis.errors import UsageError
 from onnxvis.graph.canonical import canonicalize
 from onnxvis.graph.ir import Graph
 from onnxvis.graph.load import ModelFile
@@ -54,11 +54,8 @@ class Engine:
         return all(shape and not isinstance(shape[0], int) for shape in shapes)
 
     def tensor(self, name: str) -> str:
-        """The tensor that a tensor's or layer's name means, also one that canonicalizing merged away."""
-        try:
-            return self.graph.tensor(name)
-        except UnknownNameError:
-            return self.file_graph.tensor(name)
+        """The tensor of this name, or the first output of the file's node of this name."""
+        return self.file_graph.tensor(name)
 
     def _hidden(self, tensors: Iterable[str]) -> frozenset[str]:
         """Those of the file's tensors that the canonical graph merged away."""

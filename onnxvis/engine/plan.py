@@ -161,9 +161,10 @@ def _missing(node: Node, method: str) -> str:
     if any(isinstance(value, Subgraph) for value in node.attributes.values()):
         return f"{node.kind} runs a subgraph of its own, which onnxvis does not look into"
     known = registry.methods_of(node.op_type, node.domain)
+    *_, root = registry.lineage(method)
     domain = f", domain={node.domain!r}" if node.domain else ""
     return (
         f"no {method!r} rule for {node.kind} of opset {node.opset}; "
         f"registered for it: {', '.join(known) or 'none'}; "
-        f"add one with @onnxvis.rule({node.op_type!r}{domain}, method={method!r})"
+        f"add one with @onnxvis.rule({node.op_type!r}{domain}, method={root!r})"
     )

@@ -5,7 +5,7 @@ What rules may rely on in a canonical graph:
 * Whatever does not depend on the input is a constant: weights behind Constant, Identity, Cast,
   Reshape or DequantizeLinear are plain arrays.
 * Conv, ConvTranspose, Gemm and MatMul by a constant are *layers*: inputs (data, weight) or (data,
-  weight, bias).  A layer's Gemm is data @ weight + bias without attributes; a layer's MatMul may
+  weight, bias).  A layer's Gemm is data @ weight + bias with no attribute but transB; its MatMul may
   have a bias as third input, which ONNX does not know.
 * BatchNormalization, Mul, Div, Add and Sub by per-channel constants that follow a layer are part of
   it; a BatchNormalization before one is part of it where that is exact (no padding).
@@ -56,7 +56,7 @@ def is_layer(node: Node, graph: Graph) -> bool:
         and len(node.inputs) > 1
         and not graph.is_constant(node.inputs[0])
         and all(graph.is_constant(name) for name in node.inputs[1:] if name)
-        and not (node.op_type == "Gemm" and node.attributes)
+        and not (node.op_type == "Gemm" and set(node.attributes) - {"transB"})
     )
 
 
@@ -64,7 +64,7 @@ def is_layer(node: Node, graph: Graph) -> bool:
 
 
 def _plain_operands(graph: Graph) -> Graph:
-    """Gemm with no attribute but transA; operands of the ``broadcast``/``axis`` kind (opset < 7) reshaped."""
+    """Gemm without alpha and beta; operands of the ``broadcast``/``axis`` kind (opset < 7) reshaped."""
     new: list[Value] = []
     nodes = []
     for node in graph.nodes:
@@ -83,15 +83,14 @@ def _plain_gemm(node: Node, graph: Graph, new: list[Value]) -> Node:
         return node
     names = [node.inputs[0]]
     factors = (given.get("alpha", 1.0), given.get("beta", 1.0))
-    for name, factor, transpose in zip(fixed, factors, (given.get("transB", 0), 0), strict=False):
-        array = graph.constant(name)
-        assert array is not None
-        if factor != 1.0 or transpose:
-            array = np.asarray((array.T if transpose else array) * array.dtype.type(factor), order="C")
-            new.append(Value.of(f"{name} of {node.name}", array))
+    for name, factor in zip(fixed, factors, strict=False):
+        if factor != 1.0:
+            array = graph.constant(name)
+            assert array is not None
+            new.append(Value.of(f"{name} of {node.name}", array * array.dtype.type(factor)))
             name = new[-1].name
         names.append(name)
-    attributes = {"transA": 1} if given.get("transA", 0) else {}
+    attributes = {name: 1 for name in ("transA", "transB") if given.get(name, 0)}
     return replace(node, inputs=tuple(names), attributes=attributes)
 
 
@@ -214,12 +213,14 @@ def _per_channel(operand: np.ndarray[Any, Any], layer: Node, weight: np.ndarray[
 
 def _channels(layer: Node, weight: np.ndarray[Any, Any]) -> int:
     """Number of output channels."""
-    match layer.op_type:
-        case "Conv":
-            return int(weight.shape[0])
-        case "ConvTranspose":
-            return int(weight.shape[1]) * int(layer.attributes.get("group", 1))
-    return int(weight.shape[-1])
+    if layer.op_type == "ConvTranspose":
+        return int(weight.shape[1]) * int(layer.attributes.get("group", 1))
+    return int(weight.shape[_output_axis(layer)])
+
+
+def _output_axis(layer: Node) -> int:
+    """The weight's axis that runs over output channels (ConvTranspose has them on two)."""
+    return 0 if layer.op_type == "Conv" or layer.attributes.get("transB", 0) else -1
 
 
 def _constant(name: str, graph: Graph, new: dict[str, Value]) -> np.ndarray[Any, Any]:
@@ -239,13 +240,12 @@ def _scaled(layer: Node, affine: Affine, graph: Graph, new: dict[str, Value]) ->
     scaled = weight
     if affine.scale.shape or affine.scale != 1.0:
         scale = np.broadcast_to(affine.scale, (channels,))
-        match layer.op_type:
-            case "Conv":
-                scale = scale.reshape(-1, *(1,) * (weight.ndim - 1))
-            case "ConvTranspose":
-                group = layer.attributes.get("group", 1)
-                scale = np.repeat(scale.reshape(group, -1), weight.shape[0] // group, axis=0)
-                scale = scale.reshape(*scale.shape, *(1,) * (weight.ndim - 2))
+        if layer.op_type == "ConvTranspose":
+            group = layer.attributes.get("group", 1)
+            scale = np.repeat(scale.reshape(group, -1), weight.shape[0] // group, axis=0)
+            scale = scale.reshape(*scale.shape, *(1,) * (weight.ndim - 2))
+        elif _output_axis(layer) == 0:
+            scale = scale.reshape(-1, *(1,) * (weight.ndim - 1))
         scaled = (weight * scale).astype(weight.dtype)
     return _with_weights(layer, scaled, bias.astype(weight.dtype), graph, new)
 
@@ -262,8 +262,9 @@ def _fed_scaled(layer: Node, affine: Affine, graph: Graph, new: dict[str, Value]
         scale, shift = per_filter.reshape(*per_filter.shape, *(1,) * (weight.ndim - 2))
         bias = bias + (weight * shift).reshape(weight.shape[0], -1).sum(axis=1)
     else:
-        scale, shift = (part[:, None] for part in affine)
-        bias = bias + (weight * shift).sum(axis=-2)
+        inner, shape = (1, (1, -1)) if _output_axis(layer) == 0 else (-2, (-1, 1))
+        scale, shift = (part.reshape(shape) for part in affine)
+        bias = bias + (weight * shift).sum(axis=inner)
     dtype = _constant(layer.inputs[1], graph, new).dtype
     return _with_weights(layer, (weight * scale).astype(dtype), bias.astype(dtype), graph, new)
 

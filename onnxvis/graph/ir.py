@@ -210,7 +210,7 @@ class Graph:
             shape = (
                 "?" if value.shape is None else "×".join("?" if n is None else str(n) for n in value.shape)
             )
-            rows.append((node.name, node.kind, node.outputs[0], shape))
+            rows.append((" + ".join(node.origin) or node.name, node.kind, node.outputs[0], shape))
         widths = [max(len(row[i]) for row in rows) for i in range(3)]
         lines = [
             "  ".join([*(cell.ljust(w) for cell, w in zip(row, widths, strict=False)), row[3]])

@@ -24,7 +24,8 @@ class Match:
     """A row's condition; what is None does not matter.
 
     ``operator``: the operator type ("Conv", "com.acme::Swirl"); ``layer``: the kind of a linear
-    operator ("convolution" or "dense"); ``name``: a pattern for the node's name ("features.*").
+    operator ("convolution" or "dense"); ``name``: a pattern for the names of the file's
+    nodes that it stands for ("features.*").
     """
 
     operator: str | None = None
@@ -49,7 +50,9 @@ class Match:
         return (
             self.operator in (None, node.kind)
             and (self.layer is None or (operator is not None and operator.layer == self.layer))
-            and (self.name is None or fnmatchcase(node.name, self.name))
+            and (
+                self.name is None or any(fnmatchcase(name, self.name) for name in node.origin or (node.name,))
+            )
         )
 
 

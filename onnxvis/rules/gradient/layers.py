@@ -69,18 +69,17 @@ class Gemm(Linear):
     """α·A'·B' + β·C, where ' is the transpose if transA or transB is set; A is the data."""
 
     def forward(self, step: Step, x: Array, w: Array) -> Array:
-        y = step.matmul(self._turned(step, x, "transA"), self._turned(step, w, "transB"))
+        w = _swapped(step, w) if step.attribute("transB", 0) else w
+        y = step.matmul(self._data(step, x), w)
         return y * step.attribute("alpha", 1.0)
 
     def adjoint(self, step: Step, g: Array, w: Array) -> Array:
-        w = self._turned(step, w, "transB")
-        x = step.matmul(g, _swapped(step, w)) * step.attribute("alpha", 1.0)
-        return self._turned(step, x, "transA")
+        w = w if step.attribute("transB", 0) else _swapped(step, w)
+        return self._data(step, step.matmul(g, w) * step.attribute("alpha", 1.0))
 
     def weight_adjoint(self, step: Step, g: Array, x: Array) -> Array:
-        x = self._turned(step, x, "transA")
-        w = step.matmul(_swapped(step, x), g) * step.attribute("alpha", 1.0)
-        return self._turned(step, w, "transB")
+        w = step.matmul(_swapped(step, self._data(step, x)), g) * step.attribute("alpha", 1.0)
+        return _swapped(step, w) if step.attribute("transB", 0) else w
 
     def bias(self, step: Step, b: Array) -> Array:
         return b * step.attribute("beta", 1.0)
@@ -90,8 +89,9 @@ class Gemm(Linear):
         return *others, bias if bias is None else bias * step.attribute("beta", 1.0)
 
     @staticmethod
-    def _turned(step: Step, matrix: Array, attribute: str) -> Array:
-        return _swapped(step, matrix) if step.attribute(attribute, 0) else matrix
+    def _data(step: Step, matrix: Array) -> Array:
+        """From data as given to data with samples first, or back."""
+        return _swapped(step, matrix) if step.attribute("transA", 0) else matrix
 
 
 @linear("MatMul")

@@ -124,7 +124,7 @@ def _dense(node: Node, graph: Graph) -> Array | None:
     weight = graph.constant(node.inputs[1])
     assert weight is not None
     if node.op_type in ("Gemm", "MatMul") and weight.ndim == 2:
-        return weight
+        return weight.T if node.attributes.get("transB", 0) else weight
     pointwise = node.op_type == "Conv" and all(n == 1 for n in weight.shape[2:])
     return weight.reshape(weight.shape[:2]).T if pointwise and node.attributes.get("group", 1) == 1 else None
 
