@@ -29,7 +29,6 @@ __all__ = ["Model", "load"]
 
 Array = np.ndarray[Any, Any]
 PreprocessLike = str | os.PathLike[str] | Mapping[str, Any] | images.Preprocess | None
-DEFAULT_PREPROCESS = "unit"
 
 
 def load(
@@ -44,9 +43,10 @@ def load(
     """Open a CNN saved as ONNX.
 
     ``source``: a path, ``"zoo:NAME"``, bytes, or an onnx.ModelProto.  ``device``: "auto", "cpu" or
-    "cuda".  ``preprocess``: a preset's name, a Preprocess or its settings, a .json or .toml file; None: what
-    the model's metadata or side file says, else 0..1.  ``threads``: for onnxruntime (None: one a core).
-    ``executor`` of backward passes: "auto", "compiled" or "host".  ``labels``: names of the classes.
+    "cuda".  ``preprocess``: a preset's name, a Preprocess or its settings, a .json or .toml file; None:
+    what the model's metadata or side file says, else 0..1 (0..255 for a net that takes bytes).
+    ``threads``: for onnxruntime (None: one a core).  ``executor`` of backward passes: "auto", "compiled"
+    or "host".  ``labels``: names of the classes.
 
     Raises ModelError where the model cannot be read or run, MissingRuntimeError without onnxruntime.
     """
@@ -105,8 +105,14 @@ class Model:
         if given is None:
             found = self._own_preprocess()
         if found is None:
-            found, self.preprocess_source = images.preset(DEFAULT_PREPROCESS), "default"
+            found, self.preprocess_source = images.preset(self.default_preset), "default"
         return self._resolved(found)
+
+    @property
+    def default_preset(self) -> str:
+        """Pictures as they are for a net that takes bytes, else scaled to 0..1."""
+        dtype = main_input(self.inputs).dtype if self.inputs else None
+        return "raw" if dtype is not None and dtype.kind in "iu" else "unit"
 
     def _own_preprocess(self) -> images.Preprocess | None:
         file = self.engine.file

@@ -165,6 +165,30 @@ def test_other_sessions_of_the_process_are_left_alone():
     assert run_plain(small_cnn(), {"x": X})
 
 
+def test_a_net_that_takes_bytes_gets_and_explains_bytes():
+    nodes = [
+        node("Cast", ["x"], ["f"], to=onnx.TensorProto.FLOAT),
+        node("Transpose", ["f"], ["t"], perm=[0, 3, 1, 2]),
+        node("Conv", ["t", "w"], ["c"]),
+        node("GlobalAveragePool", ["c"], ["y"]),
+    ]
+    model = build(nodes, {"x": ["N", 8, 8, 3]}, ["y"], {"w": normal(4, 3, 3, 3)})
+    model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
+    bytewise = onnxvis.load(model, threads=1)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(bytewise.preprocess.apply(pixels).array[0], pixels)
+    e = bytewise.explain(Image.fromarray(pixels), "input_x_gradient", target=1)
+    np.testing.assert_allclose(e.values.sum(), e.score[0], rtol=1e-4)  # the net is linear
+
+
+def test_plot_draws_with_matplotlib(model):
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="needs the extra 'plot'")
+    pyplot.switch_backend("Agg")
+    axes = model.explain(X, "gradcam").plot(1)
+    assert axes.get_title().startswith("gradcam")
+    pyplot.close("all")
+
+
 # ---- gradients -----------------------------------------------------------------------------------
 
 

@@ -66,7 +66,8 @@ class Opening:
         if for_pictures and model.preprocess_source == "default":
             remark(
                 "nothing says how pictures become this model's input; they are stretched to it and scaled "
-                "to 0..1 (preset 'unit'). Give --preprocess if it was trained otherwise."
+                f"to {'0..255' if model.default_preset == 'raw' else '0..1'} (preset {model.default_preset!r}). "
+                "Give --preprocess if it was trained otherwise."
             )
         return model
 
