@@ -64,9 +64,10 @@ class Opening:
             source, preprocess=self.preprocess, labels=names, device=self.device, threads=self.threads
         )
         if for_pictures and model.preprocess_source == "default":
+            preset = model.default_preset
             remark(
                 "nothing says how pictures become this model's input; they are stretched to it and scaled "
-                f"to {'0..255' if model.default_preset == 'raw' else '0..1'} (preset {model.default_preset!r}). "
+                f"to {'0..255' if preset == 'raw' else '0..1'} (preset {preset!r}). "
                 "Give --preprocess if it was trained otherwise."
             )
         return model
