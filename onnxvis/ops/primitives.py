@@ -177,7 +177,7 @@ class Ops(ABC):
 
     def stabilize(self, z: Array, epsilon: float = 1e-6) -> Array:
         """z + sign(z)·ε with sign(0) = +1: what LRP divides by."""
-        return self.where(z >= 0, z + epsilon, z - epsilon)
+        return z + self.where(z >= 0, epsilon, -epsilon)
 
     stab = stabilize
 
