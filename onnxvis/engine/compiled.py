@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -23,17 +23,19 @@ __all__ = ["CompiledExecutor", "trace"]
 OPSET, IR_VERSION = 18, 8
 # Names of the traced model's inputs and outputs; no other name in it starts like this.
 KEPT, SEED, RESULT = "kept ", "seed of ", "result at "
+EMBEDDED = 65536  # bytes up to which a constant is part of the model
 
 
 class CompiledExecutor:
-    """Runs a plan as one onnxruntime session; ``model`` is what it runs."""
+    """Runs a plan as one onnxruntime session."""
 
     name = "compiled"
 
     def __init__(self, plan: Plan, runtime: Runtime, dtype: Any = np.float32) -> None:
         self.plan, self.runtime, self.dtype = plan, runtime, np.dtype(dtype)
-        model, self.needs = trace(plan, dtype)
-        self.session = runtime.session(model.SerializeToString())
+        traced = trace(plan, dtype)
+        self.needs = traced.needs
+        self.session = runtime.session(traced.model.SerializeToString(), weights=traced.weights)
         self._inputs = {entry.name for entry in self.session.get_inputs()}
 
     def backward(self, record: Record, seeds: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
@@ -46,12 +48,21 @@ class CompiledExecutor:
         return {name: value.numpy() for name, value in zip(self.plan.wrt, results, strict=True)}
 
 
-def trace(plan: Plan, dtype: Any = np.float32) -> tuple[onnx.ModelProto, tuple[str, ...]]:
-    """The plan as an ONNX model, and the names of the forward pass' tensors that it takes.
+class TracedPlan(NamedTuple):
+    """A plan as an ONNX model.
 
-    Inputs are "kept NAME" for these tensors and "seed of NAME" for every seed, outputs "result at
-    NAME" for every tensor in ``plan.wrt``.  Raises NotTraceableError where a rule needs real arrays.
+    Inputs are "kept NAME" for every tensor of the forward pass in ``needs`` and "seed of NAME" for every
+    seed, outputs "result at NAME" for every tensor in ``plan.wrt``.  The numbers of large constants lie
+    in ``weights``, by name: a protocol buffer would copy them several times over.
     """
+
+    model: onnx.ModelProto
+    needs: tuple[str, ...]
+    weights: Mapping[str, np.ndarray[Any, Any]]
+
+
+def trace(plan: Plan, dtype: Any = np.float32) -> TracedPlan:
+    """Run the plan's rules on traced values; NotTraceableError where one needs real arrays."""
     ops = TraceOps(dtype)
     inputs = _Inputs(ops, plan.graph)
     results = walk(plan, ops, inputs.kept, {name: inputs.seed(name) for name in plan.seeds})
@@ -61,16 +72,32 @@ def trace(plan: Plan, dtype: Any = np.float32) -> tuple[onnx.ModelProto, tuple[s
     ]
     nodes = _alive(ops.nodes, [output.name for output in outputs])
     used = {name for node in nodes for name in node.inputs}
+    constants = {name: array for name, array in ops.constants.items() if name in used}
+    weights = {name: array for name, array in constants.items() if array.nbytes > EMBEDDED}
     graph = helper.make_graph(
         [_node(node) for node in nodes],
         "backward",
         [_info(entry) for name, entry in inputs.declared.items() if name in used],
         [_info(Traced(ops, RESULT + name, results[name].shape, ops.dtype)) for name in plan.wrt],
-        [numpy_helper.from_array(array, name) for name, array in ops.constants.items() if name in used],
+        [_initializer(name, array, name in weights) for name, array in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     taken = (name for name in inputs.declared if name in used and name.startswith(KEPT))
-    return model, tuple(name.removeprefix(KEPT) for name in taken)
+    return TracedPlan(model, tuple(name.removeprefix(KEPT) for name in taken), weights)
+
+
+def _initializer(name: str, array: np.ndarray[Any, Any], elsewhere: bool) -> onnx.TensorProto:
+    """A constant; ``elsewhere``: its type alone, the numbers are handed to the session."""
+    if not elsewhere:
+        return numpy_helper.from_array(array, name)
+    tensor = onnx.TensorProto(
+        name=name,
+        data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
+        dims=array.shape,
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    tensor.external_data.add(key="location", value="memory")
+    return tensor
 
 
 class _Inputs:

@@ -47,13 +47,23 @@ class Runtime:
         self.device, self.threads = "cpu", threads
         self.providers = ["CPUExecutionProvider"]
 
-    def session(self, data: bytes, folder: Path | None = None) -> Any:
-        """An InferenceSession of a serialized model; ``folder`` holds its external weights."""
+    def session(
+        self,
+        data: bytes,
+        folder: Path | None = None,
+        weights: Mapping[str, np.ndarray[Any, Any]] | None = None,
+    ) -> Any:
+        """An InferenceSession of a serialized model.
+
+        ``folder`` holds its external weights; ``weights`` are those that it is given from memory.
+        """
         options = self._options()
         if folder is not None:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(folder)
             )
+        if weights:
+            options.add_external_initializers([*weights], [self.value(array) for array in weights.values()])
         try:
             return self.module.InferenceSession(data, options, providers=self.providers)
         except Exception as error:  # onnxruntime raises classes of its own, one a status code
