@@ -103,7 +103,9 @@ def _checked(array: Any, spec: TensorSpec) -> Array:
         )
         if not fits:
             raise InputError(
-                f"input {spec} was given an array of shape {'×'.join(map(str, array.shape)) or '()'}"
+                f"input {spec} was given an array of shape {'×'.join(map(str, array.shape)) or '()'}; "
+                "give every axis that the model fixes its length, samples first, or pass an array yourself "
+                "where a picture of 1 or 3 channels does not fit"
             )
         if array.ndim and array.shape[0] == 0:
             raise InputError(f"input {spec} was given no samples")

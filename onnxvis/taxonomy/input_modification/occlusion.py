@@ -178,7 +178,10 @@ def _map(case: Case, aim: Aim, whole: Array, box: _Box, layout: _Layout, fills: 
     per_run = max(1, batch // samples) if case.engine.free_batch else 1
     losses = np.zeros(layout.shape)
     covered = np.zeros(layout.shape)
-    for start in range(0, len(positions), per_run):
+    from tqdm import tqdm
+
+    starts = range(0, len(positions), per_run)
+    for start in tqdm(starts, "occlusion", disable=None, leave=False, delay=1):  # on a terminal, after 1 s
         chunk = positions[start : start + per_run]
         inputs = np.concatenate([_covered(case.x, layout.key(part), fills) for part in chunk])
         feeds = {name: _repeat(array, len(chunk)) for name, array in case.feeds.items()}
