@@ -143,6 +143,7 @@ def _strip(proto: onnx.ModelProto, keep: int = 1024) -> onnx.ModelProto:
     for node in graph.node:
         _drop_idle_padding(node)
     graph.output.extend(proto.graph.output)
+    graph.sparse_initializer.extend(proto.graph.sparse_initializer)
     weights = {tensor.name for tensor in proto.graph.initializer}
     graph.input.extend(entry for entry in proto.graph.input if entry.name not in weights)
     for tensor in proto.graph.initializer:
@@ -169,7 +170,9 @@ def _build(proto: onnx.ModelProto, folder: Path | None) -> Graph:
         values[entry.name] = Value(entry.name, *type_of(entry))
     for tensor in graph.initializer:
         values[tensor.name] = _initializer(tensor, folder)
-    weights = {tensor.name for tensor in graph.initializer}
+    for sparse in graph.sparse_initializer:
+        values[sparse.values.name] = Value.of(sparse.values.name, _dense(sparse))
+    weights = {name for name, value in values.items() if value.is_constant}
     opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
     names = _unique_names(graph.node)
     nodes = tuple(_node(node, name, opsets) for node, name in zip(graph.node, names, strict=True))
@@ -204,6 +207,17 @@ def _initializer(tensor: onnx.TensorProto, folder: Path | None) -> Value:
     dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     content = partial(numpy_helper.to_array, tensor, base_dir=str(folder or ""))
     return Value(tensor.name, dtype, tuple(tensor.dims), content)
+
+
+def _dense(sparse: onnx.SparseTensorProto) -> np.ndarray[Any, Any]:
+    """A sparse initializer with its zeros; indices run over the flat tensor or over its axes."""
+    numbers, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    dense = np.zeros(tuple(sparse.dims), numbers.dtype)
+    if indices.ndim == 1:
+        dense.reshape(-1)[indices] = numbers
+    else:
+        dense[tuple(indices.T)] = numbers
+    return dense
 
 
 def _domain(domain: str) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from models import build, normal, run_plain, shared, small_cnn
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from onnxvis.errors import ModelError, UnknownNameError
 from onnxvis.graph.ir import Subgraph
@@ -80,6 +80,24 @@ def test_initializers_among_the_inputs_are_not_inputs():
     for tensor in model.graph.initializer:
         model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     assert read_model(model).graph.inputs == ("x",)
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_sparse_initializers_are_constants(flat):
+    dense = np.zeros((4, 3), np.float32)
+    dense[1, 2], dense[3, 0] = 5, -7
+    where = np.flatnonzero(dense) if flat else np.argwhere(dense)
+    model = build([node("MatMul", ["x", "w"], ["y"])], {"x": [2, 4]}, ["y"])
+    model.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(
+            numpy_helper.from_array(dense[dense != 0], "w"),
+            numpy_helper.from_array(where.astype(np.int64)),
+            dense.shape,
+        )
+    )
+    graph = read_model(model).graph
+    np.testing.assert_array_equal(graph.constant("w"), dense)
+    assert graph.inputs == ("x",)
 
 
 def test_empty_and_repeated_node_names_become_unique():
