@@ -23,6 +23,8 @@ from .inputs import Batch, batches, complete, main_input
 from .rules import Composite, registry
 from .target import Aim, Target
 from .taxonomy import Case, find
+from .taxonomy.deconvolutional.conservation import Conservation, joined
+from .taxonomy.deconvolutional.relevance import report
 from .taxonomy.input_reconstruction.descent import Canvas
 
 __all__ = ["Model", "load"]
@@ -209,12 +211,30 @@ class Model:
             settings={**info.settings, **checked},
             shows=info.shows,
             input_shape=batch.feeds[name].shape,
-            channel_axis=channel_axes(self.engine.file_graph).get(name, 1),
+            channel_axis=self._channel_axis(name),
             layer=outcomes[0].layer,
             pictures=batch.pictures if name == main_input(self.inputs).name else (),
             inputs=batch.feeds[name],
             preprocess=self.preprocess,
             labels=self.labels if wanted.layer is None else (),
+        )
+
+    def conservation(
+        self, x: Any, target: Any = None, *, wrt: str | None = None, **settings: Any
+    ) -> Conservation:
+        """Whether relevance is conserved: what each layer gets, passes on and absorbs, summed over x.
+
+        ``x``, ``target``, ``wrt``: as for ``explain``; ``settings``: those of the method "lrp".  Runs on
+        NumPy in double precision.  The report prints as a table, and has ``plot()``.
+        """
+        checked = find("lrp").check(settings)
+        batch = complete(x, self.inputs, self.preprocess)
+        name, wanted = self._input(wrt), self._target(target)
+        return joined(
+            [
+                report(self._case(part, name, wanted.of_samples(where, batch.samples)), **checked)
+                for where, part in batches(batch, self.inputs)
+            ]
         )
 
     def _target(self, given: Any) -> Target:
@@ -226,7 +246,10 @@ class Model:
     def _case(self, batch: Batch, name: str, target: Target) -> Case:
         """One batch to explain, with the target found in the graph for its shapes."""
         graph = self.engine.specialized(batch.feeds, [target.layer] if target.layer else [])
-        return Case(self.engine, batch.feeds, name, Aim.at(target, graph, batch.samples))
+        aim = Aim.at(target, graph, batch.samples)
+        known = bool(batch.pictures) or self.preprocess_source != "default"
+        bounds = self._bounds(batch.feeds[name], name) if known else None
+        return Case(self.engine, batch.feeds, name, aim, bounds, self._channel_axis(name))
 
     def _input(self, name: str | None) -> str:
         names = [spec.name for spec in self.inputs]
@@ -326,15 +349,22 @@ class Model:
             feeds[spec.name] = np.zeros(shape, spec.dtype or np.float32)
         return Batch(feeds)
 
-    def _canvas(self, array: Array, name: str) -> Canvas:
-        axis = channel_axes(self.engine.file_graph).get(name, 1)
-        spatial = spatial_axes(array.ndim, axis)
+    def _channel_axis(self, name: str) -> int:
+        return channel_axes(self.engine.file_graph).get(name, 1)
+
+    def _bounds(self, array: Array, name: str) -> tuple[Array, Array] | None:
+        """Black and white as the net takes them, in shapes that broadcast; None where it takes no picture."""
+        axis = self._channel_axis(name)
         low, high = (np.asarray(bound, np.float64) for bound in self.preprocess.bounds())
         if self._picture_settings(name) is None or array.shape[axis] % low.size:
-            low, high = np.array([-1.0]), np.array([1.0])
+            return None
         shape = [1] * array.ndim
         shape[axis] = low.size
-        return Canvas(array.shape, array.dtype, low.reshape(shape), high.reshape(shape), spatial)
+        return low.reshape(shape), high.reshape(shape)
+
+    def _canvas(self, array: Array, name: str) -> Canvas:
+        low, high = self._bounds(array, name) or (np.full([1] * array.ndim, bound) for bound in (-1.0, 1.0))
+        return Canvas(array.shape, array.dtype, low, high, spatial_axes(array.ndim, self._channel_axis(name)))
 
     def _picture_settings(self, name: str) -> images.Preprocess | None:
         spec = next(spec for spec in self.inputs if spec.name == name)

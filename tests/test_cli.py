@@ -180,6 +180,18 @@ def test_settings_are_python_literals_or_text(here):
     np.testing.assert_array_equal(pixels("o.png"), np.asarray(expected.picture()))
 
 
+def test_a_composite_in_a_file(here):
+    file, arguments = Path("mine.toml"), ["explain", "zoo:shapes", STAR, "-m", "lrp", "-o", "o.png"]
+    rows = "[[rows]]\nlayer='dense'\nrule='epsilon'\n[[rows]]\nposition='first'\nrule="
+    file.write_text(f"{rows}'flatt'")
+    failed = run(*arguments, "--set", "composite=mine.toml", code=2)
+    assert "row 2 of composite file 'mine.toml': no rule or method 'flatt'" in failed.stderr
+    file.write_text(f"{rows}'flat'\n[[rows]]\nlayer='convolution'\nrule='zplus'")
+    run(*arguments, "--set", "composite=mine.toml")
+    expected = onnxvis.load("zoo:shapes").explain(STAR, "lrp", composite="epsilon_plus_flat")
+    np.testing.assert_array_equal(pixels("o.png"), np.asarray(expected.picture()))
+
+
 def test_an_array_is_explained_too(here):
     model = onnxvis.load("zoo:shapes")
     np.save("x.npy", model.preprocess.apply(STAR).array)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +16,7 @@ from .tables import table
 if TYPE_CHECKING:
     from onnxvis.graph.ir import Graph, Node, TensorSpec
     from onnxvis.model import Model
+    from onnxvis.rules.composites import Choice
     from onnxvis.taxonomy import MethodInfo
 
 __all__ = ["info", "methods", "rules"]
@@ -203,13 +204,12 @@ def _missing(graph: Graph) -> dict[str, list[str]]:
     from onnxvis.rules import registry
     from onnxvis.rules.composites import COMPOSITES
 
-    walks = {name: Pass(name) for name in registry.methods if "lrp" not in registry.lineage(name)}
-    walks |= {f"lrp, composite {name}": Pass(table) for name, table in COMPOSITES.items()}
-    return {
-        name: list(
-            dict.fromkeys(
-                node.kind for node in graph.nodes if _served(*_key(node), walk.assign(node, graph)) == NONE
-            )
-        )
-        for name, walk in walks.items()
-    }
+    passes = {name: Pass(name) for name in registry.methods if "lrp" not in registry.lineage(name)}
+    passes |= {f"lrp, composite {name}": Pass(table) for name, table in COMPOSITES.items()}
+    return {name: _unserved(graph, backward.on(graph)) for name, backward in passes.items()}
+
+
+def _unserved(graph: Graph, assigned: Callable[[Node], Choice]) -> list[str]:
+    """Operators without a rule, each once."""
+    missing = (node.kind for node in graph.nodes if _served(*_key(node), assigned(node).rule) == NONE)
+    return list(dict.fromkeys(missing))

@@ -5,13 +5,14 @@ Everything is resolved before anything runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from onnxvis.errors import MissingRuleError, TargetError
 from onnxvis.graph.ir import Graph, Node, Subgraph
 from onnxvis.rules import Composite, Rule, registry
+from onnxvis.rules.composites import Choice, frozen
 from onnxvis.rules.step import needed
 
 __all__ = ["Pass", "Plan", "make_plan"]
@@ -33,11 +34,14 @@ class Pass:
     def key(self) -> tuple[Any, ...]:
         """Equal for passes that do the same."""
         method = self.method if isinstance(self.method, str) else self.method.key
-        return (method, tuple(sorted(self.settings.items())))
+        return (method, frozen(self.settings))
 
-    def assign(self, node: Node, graph: Graph) -> str:
-        """The method whose rule this node gets."""
-        return self.method if isinstance(self.method, str) else self.method.assign(node, graph)
+    def on(self, graph: Graph, seeds: Collection[str] = ()) -> Callable[[Node], Choice]:
+        """What each node of a graph gets, in a pass that starts at the tensors ``seeds``."""
+        if isinstance(self.method, Composite):
+            return self.method.on(graph, seeds)
+        choice = Choice(self.method, {})
+        return lambda node: choice
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,7 @@ def make_plan(graph: Graph, backward: Pass, seeds: Iterable[str], wrt: Iterable[
     depend on a tensor in ``wrt``, or only through operators that nothing can be propagated through.
     """
     seeds, wrt = tuple(dict.fromkeys(seeds)), tuple(dict.fromkeys(wrt))
+    assigned = backward.on(graph, seeds)
     upstream = graph.ancestors(seeds)
     reached: set[str] = set(wrt)
     stopped: list[Node] = []
@@ -92,7 +97,7 @@ def make_plan(graph: Graph, backward: Pass, seeds: Iterable[str], wrt: Iterable[
         if (node.domain, node.op_type) in registry.stops:
             stopped.append(node)
             continue
-        rule = registry.find(node.op_type, backward.assign(node, graph), node.domain, node.opset)
+        rule = registry.find(node.op_type, assigned(node).rule, node.domain, node.opset)
         allowed = range(len(node.inputs)) if rule is None or rule.inputs is None else rule.inputs(node, graph)
         wanted = frozenset(i for i in allowed if i < len(node.inputs) and node.inputs[i] in reached)
         if wanted or rule is None:
@@ -100,13 +105,18 @@ def make_plan(graph: Graph, backward: Pass, seeds: Iterable[str], wrt: Iterable[
             found.append((node, rule, wanted))
     _check_reached(graph, seeds, wrt, reached, stopped)
     steps = _needed_steps(found, seeds, graph)
-    _check_rules(steps, backward, graph)
+    _check_rules(steps, assigned, graph)
     planned = (
-        PlannedStep(node, rule, registry.settings(rule.method, backward.settings), wanted)
+        PlannedStep(node, rule, _settings(rule, assigned(node), backward), wanted)
         for node, rule, wanted in steps
         if rule is not None
     )
     return Plan(graph, tuple(planned), seeds, wrt)
+
+
+def _settings(rule: Rule, choice: Choice, backward: Pass) -> dict[str, Any]:
+    """Defaults, then what the composite's row says, then what the user says."""
+    return registry.settings(rule.method, {**choice.settings, **backward.settings})
 
 
 def _needed_steps(
@@ -137,12 +147,14 @@ def _check_reached(
 
 
 def _check_rules(
-    steps: Sequence[tuple[Node, Rule | None, frozenset[int]]], backward: Pass, graph: Graph
+    steps: Sequence[tuple[Node, Rule | None, frozenset[int]]],
+    assigned: Callable[[Node], Choice],
+    graph: Graph,
 ) -> None:
     """One error that names all nodes that cannot be stepped through."""
     problems: dict[str, list[str]] = {}
     for node, rule, _ in reversed(steps):
-        reason = _missing(node, backward.assign(node, graph)) if rule is None else None
+        reason = _missing(node, assigned(node).rule) if rule is None else None
         if rule is not None and rule.refuses is not None:
             refused = rule.refuses(node, graph)
             reason = refused and f"{rule.method!r} does not apply to {node.kind}: {refused}"

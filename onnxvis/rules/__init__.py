@@ -2,7 +2,7 @@
 
 ``gradient/`` holds the gradient of every operator, by families; ``rectifiers`` what DeconvNet and
 guided backpropagation do at activations; ``lrp`` the relevance rules; ``composites`` which rule goes
-where.  Importing this package registers all of them.
+where, by ``positions`` among others.  Importing this package registers all of them.
 """
 
 from . import gradient, lrp, rectifiers

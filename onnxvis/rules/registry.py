@@ -30,12 +30,16 @@ ENTRY_POINTS = "onnxvis.rules"
 
 @dataclass(frozen=True)
 class Method:
-    """A way to walk back: ``parent`` serves the operators that it has no rule for."""
+    """A way to walk back: ``parent`` serves the operators that it has no rule for.
+
+    ``check`` raises UsageError for settings that the rules cannot work with.
+    """
 
     name: str
     parent: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     doc: str = ""
+    check: Callable[[Mapping[str, Any]], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,11 +137,18 @@ class Registry:
         self.version = next(_versions)
         rules[:] = sorted([*(r for r in rules if r not in same), rule], key=lambda r: -r.since)
 
-    def add_method(self, name: str, parent: str | None = None, doc: str = "", **settings: Any) -> None:
+    def add_method(
+        self,
+        name: str,
+        parent: str | None = None,
+        doc: str = "",
+        check: Callable[[Mapping[str, Any]], None] | None = None,
+        **settings: Any,
+    ) -> None:
         """Make a method known: ``parent`` serves operators without a rule of its own."""
         if parent is not None and parent not in self.methods:
             raise UnknownNameError("method", parent, self.methods)
-        self.methods[name] = Method(name, parent, settings, doc)
+        self.methods[name] = Method(name, parent, settings, doc, check)
 
     @contextmanager
     def scoped(self) -> Iterator[Registry]:
@@ -192,7 +203,7 @@ class Registry:
             if generic and operator:
                 return Rule(
                     op_type, name, generic.body, generic.needs, domain, inputs=computed,
-                    refuses=_weights_vary, linear=operator, origin=generic.origin,
+                    refuses=_either(_weights_vary, generic.refuses), linear=operator, origin=generic.origin,
                 )  # fmt: skip
         return None
 
@@ -207,11 +218,22 @@ class Registry:
         return sorted(found)
 
     def settings(self, method: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """A method's settings, defaults of its parents included, with the given ones in place."""
-        defaults: dict[str, Any] = {}
+        """A method's settings, defaults of its parents included, with the given ones in place.
+
+        Raises UsageError for settings that the method cannot work with.
+        """
+        settings = {**self.defaults(method), **given}
+        check = self.methods[method].check
+        if check is not None:
+            check(settings)
+        return settings
+
+    def defaults(self, method: str) -> dict[str, Any]:
+        """The settings that a method knows, those of its parents included, with their defaults."""
+        found: dict[str, Any] = {}
         for name in reversed([*self.lineage(method)]):
-            defaults.update(self.methods[name].settings)
-        return {**defaults, **given}
+            found.update(self.methods[name].settings)
+        return found
 
 
 def computed(node: Node, graph: Graph) -> tuple[int, ...]:
@@ -226,6 +248,13 @@ def _weights_vary(node: Node, graph: Graph) -> str | None:
         return None
     name = node.inputs[varying[0]]
     return f"its operand {name!r} is computed by the model: LRP knows only constant weights"
+
+
+def _either(
+    first: Callable[[Node, Graph], str | None], second: Callable[[Node, Graph], str | None] | None
+) -> Callable[[Node, Graph], str | None]:
+    """The first reason of two for refusing a node."""
+    return first if second is None else lambda node, graph: first(node, graph) or second(node, graph)
 
 
 registry = Registry()
@@ -297,14 +326,26 @@ def linear(
     return register
 
 
-def lrp_rule(name: str, *, needs: str = "x", **settings: Any) -> Callable[[Body], Body]:
-    """Register an LRP rule for every linear operator; ``settings`` are its parameters and defaults."""
+def lrp_rule(
+    name: str,
+    *,
+    needs: str = "x",
+    refuses: Callable[[Node, Graph], str | None] | None = None,
+    check: Callable[[Mapping[str, Any]], None] | None = None,
+    **settings: Any,
+) -> Callable[[Body], Body]:
+    """Register an LRP rule for every linear operator; ``settings`` are its parameters and defaults.
+
+    ``refuses`` as in ``Rule``; ``check(settings)`` raises UsageError for what the rule cannot work with.
+    """
 
     def register(body: Body) -> Body:
         doc = (body.__doc__ or "").strip().split("\n")[0]
         if name not in registry.methods:
-            registry.add_method(name, parent="lrp", doc=doc, **settings)
-        registry.for_linear[name] = Rule("*", name, body, tuple(needs.split()), origin=_origin(body))
+            registry.add_method(name, parent="lrp", doc=doc, check=check, **settings)
+        registry.for_linear[name] = Rule(
+            "*", name, body, tuple(needs.split()), refuses=refuses, origin=_origin(body)
+        )
         return body
 
     return register

@@ -44,12 +44,18 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Case:
-    """One batch to explain: the engine, complete inputs, the explained input's name, the target."""
+    """One batch to explain: the engine, complete inputs, the explained input's name, the target.
+
+    ``bounds``: the lowest and highest numbers that the input can hold, black and white of a picture, in
+    shapes that broadcast to it; None where nothing says.  ``channel_axis``: that of the input.
+    """
 
     engine: Engine
     feeds: Seeds
     input: str
     aim: Aim
+    bounds: tuple[Array, Array] | None = None
+    channel_axis: int = 1
 
     @property
     def x(self) -> Array:

@@ -31,6 +31,8 @@ Draw = Callable[[np.random.Generator], Array]
 
 # Operators of which LRP shares the relevance among all operands (elsewhere the first one carries it).
 SUMS = ("Add", "Sub", "Sum", "Concat")
+# Settings that a rule cannot do without.
+SETTINGS: dict[str, dict[str, Any]] = {"zbox": {"low": -2.5, "high": 3.0}}
 
 
 # ---- numbers -------------------------------------------------------------------------------------
@@ -182,7 +184,7 @@ class Case:
         assert rule is not None
         reached = rule.inputs(graph.nodes[0], graph) if rule.inputs else varying
         wrt = [f"x{i}" for i in varying if i in reached]
-        return make_plan(graph, Pass(method, settings), ["y"], wrt)
+        return make_plan(graph, Pass(method, {**SETTINGS.get(method, {}), **settings}), ["y"], wrt)
 
     def rule(self, method: str) -> Rule | None:
         return registry.find(self.operator, method, opset=self.opset)
@@ -303,6 +305,7 @@ def _convolutions() -> Iterator[Case]:
     yield conv("kernel attribute", (1, 2, 6, 6), (3, 2, 3, 3), kernel_shape=[3, 3])
     yield conv("pointwise", (2, 3, 4, 4), (5, 3, 1, 1))
     yield conv("whole picture", (2, 3, 4, 4), (5, 3, 4, 4))
+    yield conv("same shape", (2, 3, 4, 4), (3, 3, 3, 3), pads=[1, 1, 1, 1])
     yield Case("Conv", 1, [normal(1, 2, 5, 5), normal(3, 2, 3, 3)], {"pads": [1, 1, 1, 1]}, "opset 1")
     yield Case("Conv", 22, [normal(1, 2, 5, 5), normal(3, 2, 3, 3), normal(3)], {"pads": [1, 0, 0, 1]})
     yield from _transposed()
@@ -325,6 +328,7 @@ def _transposed() -> Iterator[Case]:
     yield conv("3-D", (1, 2, 3, 2, 3), (2, 3, 2, 3, 2), strides=[1, 2, 1], pads=[0, 1, 1, 1, 0, 0])
     yield conv("no bias", (2, 3, 4, 5), (3, 4, 3, 3), bias=False, strides=[2, 2])
     yield conv("padded", (2, 3, 4, 5), (3, 4, 3, 3), pads=[1, 0, 2, 1])
+    yield conv("same shape", (2, 3, 4, 5), (3, 3, 3, 3), pads=[1, 1, 1, 1])
     yield conv("strided padded", (2, 3, 4, 5), (3, 4, 3, 3), strides=[2, 3], pads=[1, 0, 0, 1])
     yield conv("crops more than the kernel", (1, 2, 6, 6), (2, 3, 1, 2), pads=[1, 2, 2, 1])
     yield conv("stride wider than the kernel", (1, 2, 3, 3), (2, 3, 1, 2), strides=[3, 3])
@@ -369,6 +373,7 @@ def _dense() -> Iterator[Case]:
         form = f"bias {'x'.join(map(str, bias)) or 'scalar'}"
         yield Case("Gemm", 9, [normal(3, 4), normal(4, 5), normal(*bias)], {"beta": 0.5}, form)
     yield Case("Gemm", 13, [normal(3, 4), normal(4, 5)], {"alpha": 2.0}, "no bias")
+    yield Case("Gemm", 13, [normal(3, 4), normal(4, 4), normal(4)], form="same shape")
     for form, a, b in (
         ("2-D", (3, 4), (4, 5)),
         ("N-D by 2-D", (2, 3, 4), (4, 5)),
@@ -381,6 +386,7 @@ def _dense() -> Iterator[Case]:
         ("2-D by vector", (3, 4), (4,)),
         ("vector by N-D", (4,), (2, 4, 5)),
         ("N-D by vector", (2, 3, 4), (4,)),
+        ("same shape", (2, 3, 4), (4, 4)),
     ):
         yield Case("MatMul", 9, [normal(*a), normal(*b)], form=form)
 
@@ -428,6 +434,7 @@ def _pools() -> Iterator[Case]:
     yield from pool("same lower", (1, 2, 5, 6), kernel_shape=[2, 3], strides=[1, 2], auto_pad="SAME_LOWER")
     yield from pool("valid", (1, 2, 5, 6), kernel_shape=[2, 2], strides=[2, 2], auto_pad="VALID")
     yield from pool("whole picture", (2, 3, 4, 3), kernel_shape=[4, 3])
+    yield from pool("same shape", (1, 2, 4, 5), kernel_shape=[3, 3], pads=[1, 1, 1, 1])
     yield from pool("opset 7", (1, 2, 5, 6), opset=7, kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 1, 1])
     yield from pool("dilated", (1, 2, 8, 7), opset=19, kernel_shape=[3, 2], dilations=[2, 3])
     yield from pool(

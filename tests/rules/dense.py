@@ -69,9 +69,67 @@ def epsilon(affine: Affine, r: Array) -> dict[int, Array]:
 
 def zplus(affine: Affine, r: Array) -> dict[int, Array]:
     """As epsilon, with what speaks for the output only: contributions > 0 and the bias where it is > 0."""
+    position, w, x = only(affine)
+    return {position: share(np.maximum(w * x, 0), np.maximum(affine.bias, 0), r)}
+
+
+def alpha_beta(affine: Affine, r: Array) -> dict[int, Array]:
+    """Twice what speaks for the output, less once what speaks against it."""
+    position, w, x = only(affine)
+    against = share(np.minimum(w * x, 0), np.minimum(affine.bias, 0), r)
+    return {position: 2 * zplus(affine, r)[position] - against}
+
+
+def gamma(affine: Affine, r: Array) -> dict[int, Array]:
+    """Contributions of the output's own sign count 1.25 times; an output of 0 gives nothing back."""
+    position, w, x = only(affine)
+    parts, bias = w * x, affine.bias
+    total = np.zeros(x.size)
+    for j, y in enumerate(affine.y):
+        if y != 0:
+            kept = np.maximum if y > 0 else np.minimum
+            row = parts[j] + 0.25 * kept(parts[j], 0)
+            total += share(row[None], bias[j : j + 1] + 0.25 * kept(bias[j : j + 1], 0), r[j : j + 1])
+    return {position: total}
+
+
+def zbox(affine: Affine, r: Array, low: float = -2.5, high: float = 3.0) -> dict[int, Array]:
+    """Each contribution counts from the least that the input could have given, l for w > 0, h for w < 0."""
+    position, w, x = only(affine)
+    least = np.where(w > 0, w * low, w * high)
+    return {position: share(w * x - least, np.zeros(len(w)), r)}
+
+
+def wsquare(affine: Affine, r: Array) -> dict[int, Array]:
+    """In proportion to the squared weights."""
+    position, w, _ = only(affine)
+    return {position: share(w * w, affine.bias * affine.bias, r)}
+
+
+def flat(affine: Affine, r: Array) -> dict[int, Array]:
+    """Evenly among the inputs that the output sees."""
+    position, w, _ = only(affine)
+    return {position: share((w != 0).astype(float), np.zeros(len(w)), r)}
+
+
+def passed(affine: Affine, r: Array) -> dict[int, Array]:
+    """As it came."""
+    ((position, _),) = affine.weights.items()
+    return {position: r}
+
+
+def only(affine: Affine) -> tuple[int, Array, Array]:
+    """Position, matrix and data of an operator in one input."""
     ((position, w),) = affine.weights.items()
-    x = affine.inputs[position]
-    positive = np.where(w > 0, w, 0.0) * np.where(x > 0, x, 0.0)
-    negative = np.where(w < 0, w, 0.0) * np.where(x < 0, x, 0.0)
-    z = positive.sum(axis=1) + negative.sum(axis=1) + np.where(affine.bias > 0, affine.bias, 0.0)
-    return {position: ((positive + negative) * quotient(r, z)[:, None]).sum(axis=0)}
+    return position, w, affine.inputs[position]
+
+
+def share(parts: Array, bias: Array, r: Array) -> Array:
+    """Σⱼ Rⱼ in proportion to the parts (j, i) of zⱼ = Σᵢ parts + bias."""
+    return (parts * quotient(r, parts.sum(axis=1) + bias)[:, None]).sum(axis=0)
+
+
+RULES = {
+    "epsilon": epsilon, "norm": epsilon, "zplus": zplus, "alpha_beta": alpha_beta, "gamma": gamma,
+    "zbox": zbox, "wsquare": wsquare, "flat": flat, "pass": passed,
+}  # fmt: skip

@@ -1,12 +1,19 @@
 """Every LRP rule against its formula on the operator's dense matrix, in float64."""
 
+import models
 import numpy as np
 import pytest
+from onnx import helper
 
+import onnxvis
+from onnxvis.engine.compiled import trace
 from onnxvis.engine.host import HostExecutor
-from onnxvis.rules import registry
+from onnxvis.engine.plan import Pass, make_plan
+from onnxvis.errors import MissingRuleError, UsageError
+from onnxvis.graph.ir import Graph, Node
+from onnxvis.rules import linear, registry
 from rules import dense
-from rules.cases import CASES, named, named_pairs, pairs
+from rules.cases import CASES, SETTINGS, named, named_pairs, pairs
 
 IN_PROPORTION = {
     "Add", "Sum", "Sub", "Mul", "Div", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum",
@@ -43,7 +50,7 @@ def chosen(operators):
 @pytest.mark.parametrize(**named_pairs(pairs([*registry.for_linear])))
 def test_linear_operators(case, method):
     r = case.seed()
-    agree(relevance(case, method, r), getattr(dense, method)(dense.Affine.of(case), r.ravel()))
+    agree(relevance(case, method, r), dense.RULES[method](dense.Affine.of(case), r.ravel()))
 
 
 @pytest.mark.parametrize(**chosen(IN_PROPORTION))
@@ -91,3 +98,90 @@ def test_epsilon_is_a_setting(method):
 def test_epsilon_conserves_relevance_without_a_bias(case):
     y = case.computed[0]
     np.testing.assert_allclose(relevance(case, "epsilon", y)[0].sum(), y.sum(), rtol=1e-4)
+
+
+def test_flat_and_wsquare_do_not_look_at_the_data():
+    case = next(case for case in CASES if case.operator == "Conv")
+    record, r = case.record(), case.seed()
+    for method in ("flat", "wsquare"):
+        plan = case.plan(method)
+        ours = HostExecutor(plan, np.float64).backward(record, {"y": r})["x0"]
+        other = HostExecutor(plan, np.float64).backward({**record, "x0": -record["x0"]}, {"y": r})["x0"]
+        np.testing.assert_array_equal(ours, other)
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1, 3, 1, 1), (3, 4, 4), (2, 3, 4, 4)])
+def test_bounds_of_zbox_broadcast(shape):
+    case = next(case for case in CASES if case.id == "Conv-11-pointwise")
+    r, high = case.seed(), np.random.default_rng(0).uniform(2, 4, shape)
+    full = np.broadcast_to(high.reshape(3, 1, 1) if shape == (3,) else high, (2, 3, 4, 4))
+    agree(relevance(case, "zbox", r, high=high), relevance(case, "zbox", r, high=full.copy()))
+    agree(relevance(case, "zbox", r, high={"x0": high}), relevance(case, "zbox", r, high=full.copy()))
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "message"),
+    [
+        ("zbox", {"low": None}, "zbox needs low= and high="),
+        ("zbox", {"low": [1, 2]}, r"low has shape \(2,\), but the input of 'node' has \(2, 3, 6, 5\)"),
+        ("gamma", {"gamma": "big"}, "gamma must be a number from 0, not 'big'"),
+        ("alpha_beta", {"beta": 2}, "alpha_beta takes"),
+        ("alpha_beta", {"alpha": True, "beta": 0}, "alpha_beta takes"),
+    ],
+)
+def test_settings_are_checked(method, settings, message):
+    case = next(case for case in CASES if case.id == "Conv-11-2-D")
+    with pytest.raises(UsageError, match=message):
+        relevance(case, method, case.seed(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("operator", "opset", "form", "message"),
+    [
+        ("Conv", 11, "2-D", "its output has another shape"),
+        ("Add", 7, "", "each of its operands would get all of the relevance"),
+        ("Div", 14, "constant first", "it divides by something that the model computes"),
+    ],
+)
+def test_pass_is_refused_where_relevance_cannot_go_back_as_it_came(operator, opset, form, message):
+    case = next(c for c in CASES if (c.operator, c.opset, c.form) == (operator, opset, form))
+    with pytest.raises(MissingRuleError, match=message):
+        case.plan("pass")
+
+
+def test_rules_that_look_at_weights_refuse_operators_without():
+    @linear("Doubled", domain="com.acme")
+    class Doubled:
+        def forward(self, step, x, w):
+            return 2.0 * x
+
+        adjoint = forward
+
+    node = Node("twice", "Doubled", ("x",), ("y",), domain="com.acme")
+    for method in ("alpha_beta", "gamma", "zbox", "wsquare", "flat"):
+        refuses = registry.find("Doubled", method, "com.acme").refuses
+        assert refuses(node, Graph("g", (node,), {}, ("x",), ("y",))) == (
+            "it has no weights; use epsilon, norm or zplus"
+        )
+    assert registry.find("Doubled", "zplus", "com.acme").refuses(node, Graph("g", (), {}, (), ())) is None
+
+
+@pytest.fixture(autouse=True)
+def scoped():
+    with registry.scoped():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("method", "convolutions"),
+    [("epsilon", 1), ("zplus", 2), ("alpha_beta", 4), ("gamma", 3), ("zbox", 4), ("wsquare", 1), ("flat", 1)],
+)
+def test_compiled_after_a_relu_there_are_no_dead_halves(method, convolutions):
+    """What x >= 0 cannot contribute to is not computed, nor what depends on weights alone."""
+    nodes = [helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Conv", ["r", "w", "b"], ["y"])]
+    weights = {"w": models.normal(4, 3, 3, 3), "b": models.normal(4)}
+    net = onnxvis.load(models.build(nodes, {"x": [2, 3, 8, 8]}, ["y"], weights), threads=1)
+    graph = net.engine.specialized({"x": models.normal(2, 3, 8, 8)})
+    plan = make_plan(graph, Pass(method, SETTINGS.get(method, {})), ["y"], ["x"])
+    traced, *_ = trace(plan)
+    assert sum(node.op_type in ("Conv", "ConvTranspose") for node in traced.graph.node) == convolutions

@@ -8,35 +8,35 @@ from onnxvis.rules.registry import rule
 from onnxvis.rules.step import Step
 
 
-def _refuse_axis(node: Node, graph: Graph) -> str | None:
+def refuse_axis(node: Node, graph: Graph) -> str | None:
     """Broadcasting along an ``axis`` (opset < 7) by an operand that is not a constant."""
     if node.attributes.get("broadcast") and "axis" in node.attributes:
         return "it broadcasts along an axis as opset 6 did, by an operand that is not a constant"
     return None
 
 
-@rule("Add", "Sum", refuses=_refuse_axis)
+@rule("Add", "Sum", refuses=refuse_axis)
 def add(step: Step, g: Array) -> tuple[Array | None, ...]:
     return tuple(
         step.unbroadcast(g, step.shape(i)) if step.wants(i) else None for i in range(len(step.node.inputs))
     )
 
 
-@rule("Sub", refuses=_refuse_axis)
+@rule("Sub", refuses=refuse_axis)
 def subtract(step: Step, g: Array) -> tuple[Array | None, Array | None]:
     a = step.unbroadcast(g, step.shape(0)) if step.wants(0) else None
     b = step.unbroadcast(-g, step.shape(1)) if step.wants(1) else None
     return a, b
 
 
-@rule("Mul", needs="xs", refuses=_refuse_axis)
+@rule("Mul", needs="xs", refuses=refuse_axis)
 def multiply(step: Step, g: Array) -> tuple[Array | None, Array | None]:
     a = step.unbroadcast(g * step.input(1), step.shape(0)) if step.wants(0) else None
     b = step.unbroadcast(g * step.input(0), step.shape(1)) if step.wants(1) else None
     return a, b
 
 
-@rule("Div", needs="xs", refuses=_refuse_axis)
+@rule("Div", needs="xs", refuses=refuse_axis)
 def divide(step: Step, g: Array) -> tuple[Array | None, Array | None]:
     divisor: Array = step.input(1)
     a = step.unbroadcast(g / divisor, step.shape(0)) if step.wants(0) else None

@@ -1,0 +1,55 @@
+"""Relevance at operators that are no layers with weights: sums, averages, activations, movement."""
+
+from __future__ import annotations
+
+from onnxvis.ops.primitives import Array
+from onnxvis.rules.gradient.arithmetic import refuse_axis
+from onnxvis.rules.gradient.movement import MOVEMENT
+from onnxvis.rules.gradient.normalization import not_affine
+from onnxvis.rules.registry import computed, registry, rule
+from onnxvis.rules.step import Step
+
+__all__ = ["ACTIVATIONS", "in_proportion"]
+
+
+def _through_gradient(step: Step, g: Array) -> tuple[Array | None, ...]:
+    """What the node's gradient rule makes of g, one entry an input."""
+    found = registry.find(step.node.op_type, "gradient", step.node.domain, step.node.opset)
+    assert found is not None
+    result = found.body(step, g)
+    return result if isinstance(result, tuple) else (result,)
+
+
+@rule("Add", "Sum", "Sub", method="lrp", needs="xs y", inputs=computed, refuses=refuse_axis)
+@rule("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", method="lrp", needs="x y", inputs=(0,))
+@rule("ImageScaler", method="lrp", needs="x y", inputs=(0,))
+@rule("BatchNormalization", method="lrp", needs="x y", inputs=(0,), refuses=not_affine)
+def in_proportion(step: Step, r: Array) -> tuple[Array | None, ...]:
+    """xᵢ · ∂y/∂xᵢ · R / stab(y): sums and averages, and what is affine without being a layer."""
+    s = r / step.stab(step.y, step.settings["epsilon"])
+    shares = _through_gradient(step, s)
+    return tuple(None if g is None else step.input(i) * g for i, g in enumerate(shares))
+
+
+ACTIVATIONS = (
+    "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "Tanh", "Elu", "Softplus", "HardSigmoid", "HardSwish",
+    "LRN", "Neg",
+)  # fmt: skip
+
+
+@rule(*ACTIVATIONS, method="lrp", inputs=(0,))
+def passed(step: Step, r: Array) -> Array:
+    """Activations pass relevance on."""
+    return r
+
+
+for _op_type in (*MOVEMENT, "MaxPool", "GlobalMaxPool"):
+    # Relevance follows the data; at a maximum, to the winner.
+    _gradient = registry.rules["", _op_type, "gradient"][0]
+    rule(
+        _op_type,
+        method="lrp",
+        needs=" ".join(_gradient.needs),
+        inputs=_gradient.inputs,
+        refuses=_gradient.refuses,
+    )(_gradient.body)
