@@ -17,18 +17,16 @@ PHOTO = "imnet_n02056570_king_penguin.JPEG"
 # Models that every method above must run on: classifiers, float16, opset 7, channels last, regression.
 RUN = [
     "handcursor_hand_landmark", "lite_pfld_106", "mlperf_tiny_ic_alibaba", "mlperf_tiny_kws_alibaba",
-    "mnist_8_cntk", "squeezenet_fp32", "stateful_squeezenet_cifar10_keras2onnx", "stm_mobilenetv2_035_128",
-    "ultraface_rfb_320", "winml_cifar10_pytorch", "winml_mnist_winmltools_fp32", "winml_squeezenet_fp16",
+    "mnist_8_cntk", "node_editor_deeplab_v3_nhwc", "onnxjs_teams_matting", "squeezenet_fp32",
+    "stateful_squeezenet_cifar10_keras2onnx", "stm_mobilenetv2_035_128", "ultraface_rfb_320",
+    "winml_cifar10_pytorch", "winml_mnist_winmltools_fp32", "winml_squeezenet_fp16", "yolox_nano",
     "zkml_lenet",
 ]  # fmt: skip
 # Models that hold operators without a rule: which one the error names.
 MISSING = {
     "mobilenetv2_12_qdq": "DequantizeLinear",
-    "node_editor_deeplab_v3_nhwc": "Upsample",
     "onnxzoo_shufflenet_v2_12_int8": "DequantizeLinear",
     "edgeopt_mobilenetv2_int8": "MatMulInteger",
-    "onnxjs_teams_matting": "Resize",
-    "yolox_nano": "Resize",
     "winml_candy_coreml": "InstanceNormalization",
     "blazeface_dynamo_functions": "If",
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .cases import Case
+from .case import Case
 
 Array = np.ndarray[Any, Any]
 EPSILON = 1e-6  # what every rule stabilizes with

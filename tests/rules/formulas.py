@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import erf
 
+from . import resampling
+
 if TYPE_CHECKING:
-    from .cases import Case
+    from .case import Case
 
 Array = np.ndarray[Any, Any]
 Formula = Callable[..., Array]
@@ -48,6 +50,8 @@ def instead(case: Case) -> Formula | None:
             return lambda case, x: x.max(axis=tuple(range(2, x.ndim)), keepdims=True)
         case "Dropout" if opset < 7:  # it fails
             return lambda case, x: x
+        case "Upsample" | "Resize":  # it has no Upsample and no Resize-10, and takes broken output sizes
+            return resampling.resize
         case "Pad" if min(_pads(case)) < 0:  # it fails
             return pad
     return None

@@ -17,7 +17,7 @@ from rules.cases import CASES, SETTINGS, named, named_pairs, pairs
 
 IN_PROPORTION = {
     "Add", "Sum", "Sub", "Mul", "Div", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum",
-    "BatchNormalization", "ImageScaler",
+    "BatchNormalization", "ImageScaler", "Resize", "Upsample",
 }  # fmt: skip
 FOLLOWS = {
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Transpose", "Concat",

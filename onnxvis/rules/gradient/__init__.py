@@ -1,6 +1,16 @@
 """Gradients (vector-Jacobian products), one file a family of operators."""
 
-from . import activations, arithmetic, layers, movement, normalization, pooling, reductions, stops
+from . import (
+    activations,
+    arithmetic,
+    layers,
+    movement,
+    normalization,
+    pooling,
+    reductions,
+    resampling,
+    stops,
+)  # fmt: skip
 
 __all__ = [
     "activations",
@@ -10,5 +20,6 @@ __all__ = [
     "normalization",
     "pooling",
     "reductions",
+    "resampling",
     "stops",
 ]

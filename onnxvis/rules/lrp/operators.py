@@ -6,6 +6,7 @@ from onnxvis.ops.primitives import Array
 from onnxvis.rules.gradient.arithmetic import refuse_axis
 from onnxvis.rules.gradient.movement import MOVEMENT
 from onnxvis.rules.gradient.normalization import not_affine
+from onnxvis.rules.gradient.resampling import antialiased
 from onnxvis.rules.registry import computed, registry, rule
 from onnxvis.rules.step import Step
 
@@ -22,6 +23,7 @@ def _through_gradient(step: Step, g: Array) -> tuple[Array | None, ...]:
 
 @rule("Add", "Sum", "Sub", method="lrp", needs="xs y", inputs=computed, refuses=refuse_axis)
 @rule("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", method="lrp", needs="x y", inputs=(0,))
+@rule("Resize", "Upsample", method="lrp", needs="x y", inputs=(0,), refuses=antialiased)
 @rule("ImageScaler", method="lrp", needs="x y", inputs=(0,))
 @rule("BatchNormalization", method="lrp", needs="x y", inputs=(0,), refuses=not_affine)
 def in_proportion(step: Step, r: Array) -> tuple[Array | None, ...]:
