@@ -266,13 +266,13 @@ def test_a_seed_of_the_wrong_shape(model):
 def test_an_operator_without_a_rule_is_named_with_what_to_do():
     nodes = [
         node("Relu", ["x"], ["r"]),
-        node("Gelu", ["r"], ["a"], domain="com.microsoft", name="g1"),
-        node("Gelu", ["a"], ["y"], domain="com.microsoft", name="g2"),
+        node("QuickGelu", ["r"], ["a"], domain="com.microsoft", name="g1"),
+        node("QuickGelu", ["a"], ["y"], domain="com.microsoft", name="g2"),
     ]
     model = build(nodes, {"x": [1, 3]}, ["y"], opset_imports=[helper.make_opsetid("com.microsoft", 1)])
     with pytest.raises(
         MissingRuleError,
-        match=r"com\.microsoft::Gelu.*@onnxvis\.rule\('Gelu', domain='com\.microsoft'.*'g1', 'g2'",
+        match=r"com\.microsoft::QuickGelu.*@onnxvis\.rule\('QuickGelu', domain='com\.microsoft'.*'g1', 'g2'",
     ):
         onnxvis.load(model).explain(normal(1, 3), "gradient")
 

@@ -52,6 +52,9 @@ class HostOps(Ops):
     def tanh(self, x: Array) -> Array:
         return np.tanh(x)
 
+    def sin(self, x: Array) -> Array:
+        return np.sin(x)
+
     def erf(self, x: Array) -> Array:
         from scipy.special import erf  # 0.2 s to import, and few nets need it
 
@@ -84,6 +87,14 @@ class HostOps(Ops):
     def unslice(self, g: Array, key: Key, shape: Shape) -> Array:
         result = np.zeros(shape, g.dtype)
         result[key] = g
+        return result
+
+    def take(self, x: Array, rows: Array) -> Array:
+        return x[rows]
+
+    def put(self, g: Array, rows: Array, count: int) -> Array:
+        result = np.zeros((count, *g.shape[1:]), g.dtype)
+        np.add.at(result, rows, g)
         return result
 
     def matmul(self, a: Array, b: Array) -> Array:

@@ -80,6 +80,10 @@ class Ops(ABC):
         """Hyperbolic tangent."""
 
     @abstractmethod
+    def sin(self, x: Array) -> Array:
+        """Sine of an angle in radians."""
+
+    @abstractmethod
     def erf(self, x: Array) -> Array:
         """Gauss error function."""
 
@@ -122,6 +126,17 @@ class Ops(ABC):
     @abstractmethod
     def unslice(self, g: Array, key: Key, shape: Shape) -> Array:
         """Adjoint of ``slice``: zeros of ``shape`` with ``g`` written at ``key``."""
+
+    @abstractmethod
+    def take(self, x: Array, rows: Array) -> Array:
+        """Rows of a matrix: x: N×M, rows: K integers, from the end where negative, result: K×M."""
+
+    @abstractmethod
+    def put(self, g: Array, rows: Array, count: int) -> Array:
+        """Adjoint of ``take``: ``count`` rows of zeros, row k of g added to row ``rows[k]``.
+
+        g: K×M, rows: K integers, of which some may be equal, result: count×M.
+        """
 
     # ---- linear maps -----------------------------------------------------------------------------
 
@@ -174,6 +189,10 @@ class Ops(ABC):
     def sigmoid(self, x: Array) -> Array:
         """1/(1 + e⁻ˣ), written with tanh so that it cannot overflow."""
         return 0.5 * self.tanh(0.5 * x) + 0.5
+
+    def cos(self, x: Array) -> Array:
+        """Cosine of an angle in radians."""
+        return self.sin(x + math.pi / 2)
 
     def stabilize(self, z: Array, epsilon: float = 1e-6) -> Array:
         """z + sign(z)·ε with sign(0) = +1: what LRP divides by."""

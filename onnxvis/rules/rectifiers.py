@@ -8,26 +8,31 @@ activation                                deconvnet           guided_backprop
 ========================================  ==================  ====================================
 Relu                                      relu(g)             relu(g) where y > 0
 Clip                                      relu(g)             relu(g) where y is inside the limits
-HardSigmoid                               relu(g)             relu(gradient)
+HardSigmoid, ThresholdedRelu, Shrink      relu(g)             relu(gradient)
 LeakyRelu, PRelu                          relu(g)             relu(g) where x > 0
-HardSwish, Elu, Softplus, Sigmoid, Tanh   relu(gradient)      relu(gradient)
+HardSwish, Elu, Selu, Celu, Mish, Swish,  relu(gradient)      relu(gradient)
+Gelu, Softplus, Softsign, Sigmoid, Tanh
 ========================================  ==================  ====================================
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from onnxvis.ops.primitives import Array
 
-from .gradient import activations as gradient
-from .registry import rule
+from . import gradient  # noqa: F401 - what is registered there is read here
+from .registry import registry, rule
 from .step import Step
 
 DECONVNET, GUIDED = "deconvnet", "guided_backprop"
 
 
-@rule("Relu", "Clip", "HardSigmoid", "LeakyRelu", "PRelu", method=DECONVNET, inputs=(0,))
+@rule(
+    "Relu", "Clip", "HardSigmoid", "ThresholdedRelu", "Shrink", "LeakyRelu", "PRelu", method=DECONVNET,
+    inputs=(0,),
+)  # fmt: skip
 def rectified(step: Step, g: Array) -> Array:
     return step.positive(g)
 
@@ -42,22 +47,24 @@ def guided_leaky_relu(step: Step, g: Array) -> Array:
     return step.where(step.x > 0, step.positive(g))
 
 
-def _positive_gradient(
-    body: Callable[[Step, Array], Array], *op_types: str, needs: str, methods: tuple[str, ...]
-) -> None:
+def _positive_gradient(op_types: str, *methods: str, domain: str = "") -> None:
     """Register "what is positive of the gradient" for activations."""
+    for op_type in op_types.split():
+        found = registry.rules[domain, op_type, "gradient"][0]
+        for method in methods:
+            body, needs = _positive_part(found.body), " ".join(found.needs)
+            rule(op_type, method=method, needs=needs, domain=domain, inputs=(0,))(body)
 
+
+def _positive_part(body: Callable[..., Any]) -> Callable[[Step, Array], Array]:
     def positive_gradient(step: Step, g: Array) -> Array:
-        return step.positive(body(step, g))
+        result = body(step, g)
+        return step.positive(result[0] if isinstance(result, tuple) else result)
 
-    for method in methods:
-        rule(*op_types, method=method, needs=needs, inputs=(0,))(positive_gradient)
+    return positive_gradient
 
 
-_positive_gradient(gradient.clip, "Clip", needs="y", methods=(GUIDED,))
-_positive_gradient(gradient.hard_sigmoid, "HardSigmoid", needs="y", methods=(GUIDED,))
-_positive_gradient(gradient.hard_swish, "HardSwish", needs="x", methods=(DECONVNET, GUIDED))
-_positive_gradient(gradient.elu, "Elu", needs="x y", methods=(DECONVNET, GUIDED))
-_positive_gradient(gradient.softplus, "Softplus", needs="x", methods=(DECONVNET, GUIDED))
-_positive_gradient(gradient.sigmoid, "Sigmoid", needs="y", methods=(DECONVNET, GUIDED))
-_positive_gradient(gradient.tanh, "Tanh", needs="y", methods=(DECONVNET, GUIDED))
+_positive_gradient("Clip HardSigmoid ThresholdedRelu Shrink", GUIDED)
+_positive_gradient("HardSwish Elu Selu Celu Mish Swish Gelu", DECONVNET, GUIDED)
+_positive_gradient("Softplus Softsign Sigmoid Tanh", DECONVNET, GUIDED)
+_positive_gradient("Gelu BiasGelu FastGelu", DECONVNET, GUIDED, domain="com.microsoft")

@@ -17,9 +17,12 @@ X = normal(2, 3)
 SEED = {"y": np.ones((2, 3), np.float32)}
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def scoped():
+    """A registry without rules for two operators that onnxruntime has."""
     with registry.scoped():
+        for operator in ("Sin", "Sinh"):
+            del registry.rules["", operator, "gradient"]
         yield registry
 
 
@@ -68,11 +71,13 @@ def test_a_missing_rule_says_what_exists_for_the_operator():
 
 
 def test_an_operator_of_another_domain_is_named_with_it():
-    nodes = [helper.make_node("Gelu", ["x"], ["y"], name="gelu", domain="com.microsoft")]
+    nodes = [helper.make_node("QuickGelu", ["x"], ["y"], name="gelu", domain="com.microsoft")]
     model = build(
         nodes, {"x": [2, 3]}, {"y": [2, 3]}, opset_imports=[helper.make_opsetid("com.microsoft", 1)]
     )
-    expected = r"com.microsoft::Gelu.*@onnxvis.rule\('Gelu', domain='com.microsoft', method='gradient'\)"
+    expected = (
+        r"com.microsoft::QuickGelu.*@onnxvis.rule\('QuickGelu', domain='com.microsoft', method='gradient'\)"
+    )
     with pytest.raises(MissingRuleError, match=expected):
         executor_of(model)
 

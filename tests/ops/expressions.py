@@ -36,6 +36,8 @@ def _elementwise() -> Iterator[Expression]:
         ("log", lambda x: np.log2(x) / np.log2(np.e), positive),
         ("sqrt", lambda x: x**0.5, positive),
         ("tanh", lambda x: (np.exp(2 * x) - 1) / (np.exp(2 * x) + 1), X),
+        ("sin", lambda x: np.exp(1j * x).imag, X),
+        ("cos", lambda x: np.exp(1j * x).real, X),
         ("erf", lambda x: 2 * special.ndtr(x * 2**0.5) - 1, X),
         ("sigmoid", special.expit, 40 * X),
         ("positive", lambda x: (x + abs(x)) / 2, X),
@@ -182,6 +184,32 @@ def _cuts() -> Iterator[Expression]:
         )
 
 
+def _rows() -> Iterator[Expression]:
+    for form, rows in (
+        ("", np.array([2, 0])),
+        ("repeated", np.array([1, 2, 1, 1])),
+        ("from the end", np.array([-1, 0, -3])),
+        ("repeated from the end", np.array([2, -1])),
+        ("int32", np.array([2, 0, 2], np.int32)),
+        ("one", np.array([1])),
+    ):
+        by_hand = lambda x, rows: np.stack([x[row] for row in rows])  # noqa: E731
+        yield Expression(f"take {form}", lambda ops, x, rows: ops.take(x, rows), by_hand, (X, rows))
+        fixed = lambda ops, x, r=rows: ops.take(x, ops.constant(r))  # noqa: E731
+        yield Expression(f"take fixed {form}", fixed, lambda x, r=rows: x[r], (X,))
+        g, put = np.resize(Y, (len(rows), 4)), lambda ops, g, rows: ops.put(g, rows, 3)
+        yield Expression(f"put {form}", put, _added, (g, rows))
+        fixed = lambda ops, g, r=rows: ops.put(g, ops.constant(r), 3)  # noqa: E731
+        yield Expression(f"put fixed {form}", fixed, lambda g, r=rows: _added(g, r), (g,))
+
+
+def _added(g: Array, rows: Array) -> Array:
+    result = np.zeros((3, 4))
+    for row, numbers in zip(rows, g, strict=True):
+        result[row] += numbers
+    return result
+
+
 def _written(g: Array, key: tuple[slice, ...], shape: tuple[int, ...]) -> Array:
     """Zeros with g at ``key``, number by number."""
     result = np.zeros(shape)
@@ -191,4 +219,4 @@ def _written(g: Array, key: tuple[slice, ...], shape: tuple[int, ...]) -> Array:
     return result
 
 
-EXPRESSIONS = [*_elementwise(), *_pairs(), *_truths(), *_axes(), *_moves(), *_cuts()]
+EXPRESSIONS = [*_elementwise(), *_pairs(), *_truths(), *_axes(), *_moves(), *_cuts(), *_rows()]

@@ -160,6 +160,7 @@ def x(ops):
 WINDOW = Window((2, 2), (1, 1), (1, 1), (0, 0), (3, 3), (2, 2))
 KERNEL = lambda ops: ops.constant(np.ones((2, 2, 2, 2)))  # noqa: E731
 KEY, WIDER = (slice(1, 3), slice(2, None, -2)), (slice(0, 2), slice(0, 3, 2))
+ROWS = lambda ops: ops.constant(np.array([2, 0, 2]))  # noqa: E731
 ZEROED = {
     "multiply": lambda ops, x, zero: x * zero,
     "multiply from the left": lambda ops, x, zero: zero * x,
@@ -172,6 +173,8 @@ ZEROED = {
     "concat": lambda ops, x, zero: ops.concat([zero, zero], 1),
     "slice": lambda ops, x, zero: ops.slice(zero, (slice(None),) * 3 + (slice(1, 2),)),
     "unslice": lambda ops, x, zero: ops.unslice(zero, (slice(0, 1),) * 4, (2, 2, 3, 3)),
+    "take": lambda ops, x, zero: ops.take(ops.zeros((4, 2)), ops.indices([3, 1])),
+    "put": lambda ops, x, zero: ops.put(ops.zeros((2, 4)), ops.indices([3, 1]), 5),
     "matmul": lambda ops, x, zero: ops.matmul(x, zero),
     "conv": lambda ops, x, zero: ops.conv(x, ops.zeros((2, 2, 2, 2)), WINDOW),
     "conv of zeros": lambda ops, x, zero: ops.conv(zero, KERNEL(ops), WINDOW),
@@ -256,6 +259,7 @@ BINARY = {
     "sum": lambda ops, a, b: ops.expand(ops.sum(a, [1], True), (3, 3)),
     "transpose": lambda ops, a, b: ops.transpose(a, (1, 0)),
     "unslice": lambda ops, a, b: ops.unslice(ops.slice(a, KEY), WIDER, (3, 3)),
+    "rows": lambda ops, a, b: ops.put(ops.take(a, ROWS(ops)), ROWS(ops), 3),
 }  # fmt: skip
 
 

@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 Draw = Callable[[np.random.Generator], Array]
 
 # Operators of which LRP shares the relevance among all operands (elsewhere the first one carries it).
-SUMS = ("Add", "Sub", "Sum", "Concat")
+SUMS = ("Add", "Sub", "Sum", "Mean", "Concat", "Max", "Min", "Where")
 # Settings that a rule cannot do without.
 SETTINGS: dict[str, dict[str, Any]] = {"zbox": {"low": -2.5, "high": 3.0}}
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import erf
+from scipy.special import erf, ndtr
 
 from . import resampling
 
@@ -25,6 +25,8 @@ Formula = Callable[..., Array]
 def instead(case: Case) -> Formula | None:
     """The formula that stands in for onnx.reference, None where that serves."""
     opset, given = case.opset, case.attributes
+    if case.domain:  # it knows operators of ONNX only
+        return FUSED[case.operator]
     match case.operator:
         case "ImageScaler":  # the reference does not know the operator
             return image_scaler
@@ -50,6 +52,12 @@ def instead(case: Case) -> Formula | None:
             return lambda case, x: x.max(axis=tuple(range(2, x.ndim)), keepdims=True)
         case "Dropout" if opset < 7:  # it fails
             return lambda case, x: x
+        case "Selu" if opset < 6:  # it takes the constants of opset 6
+            return first_selu
+        case "Gelu":  # it rounds constants to float32
+            return fast_gelu if given.get("approximate") == "tanh" else gelu
+        case "GatherElements":  # it fails where indices are smaller than the data
+            return gather_elements
         case "Upsample" | "Resize":  # it has no Upsample and no Resize-10, and takes broken output sizes
             return resampling.resize
         case "Pad" if min(_pads(case)) < 0:  # it fails
@@ -164,3 +172,28 @@ def pad(case: Case, x: Array, *_: Array) -> Array:
     x = x[tuple(slice(max(0, -b), n - max(0, -a)) for b, a, n in zip(before, after, x.shape, strict=True))]
     widths = [(max(0, b), max(0, a)) for b, a in zip(before, after, strict=True)]
     return np.pad(x, widths, mode=case.attributes.get("mode", "constant"))
+
+
+def gather_elements(case: Case, x: Array, indices: Array) -> Array:
+    axis = case.attributes.get("axis", 0) % x.ndim
+    y = np.empty(indices.shape)
+    for place in np.ndindex(*indices.shape):
+        y[place] = x[(*place[:axis], indices[place], *place[axis + 1 :])]
+    return y
+
+
+def first_selu(case: Case, x: Array) -> Array:
+    return 1.0507 * np.where(x > 0, x, 1.6732 * np.expm1(x))
+
+
+def gelu(case: Case, x: Array, bias: float | Array = 0.0) -> Array:
+    return (x + bias) * ndtr(x + bias)
+
+
+def fast_gelu(case: Case, x: Array, bias: float | Array = 0.0) -> Array:
+    x = x + bias
+    return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+# The operators of com.microsoft, as its ContribOperators.md defines them.
+FUSED = {"Gelu": gelu, "BiasGelu": gelu, "FastGelu": fast_gelu}

@@ -17,15 +17,17 @@ from rules.cases import CASES, SETTINGS, named, named_pairs, pairs
 
 IN_PROPORTION = {
     "Add", "Sum", "Sub", "Mul", "Div", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum",
-    "BatchNormalization", "ImageScaler", "Resize", "Upsample",
+    "BatchNormalization", "ImageScaler", "Resize", "Upsample", "Mean", "CumSum",
 }  # fmt: skip
 FOLLOWS = {
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Transpose", "Concat",
-    "Split", "Slice", "Pad", "Expand", "MaxPool", "GlobalMaxPool",
+    "Split", "Slice", "Pad", "Expand", "MaxPool", "GlobalMaxPool", "Tile", "DepthToSpace", "SpaceToDepth",
+    "Trilu", "Max", "Min", "ReduceMax", "ReduceMin", "Where", "Gather", "GatherElements", "GatherND",
 }  # fmt: skip
 PASSES = {
     "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "Tanh", "Elu", "Softplus", "HardSigmoid", "HardSwish",
-    "LRN", "Neg",
+    "LRN", "Neg", "Selu", "Celu", "Mish", "Swish", "Gelu", "Softsign", "ThresholdedRelu", "Shrink",
+    "BiasGelu", "FastGelu",
 }  # fmt: skip
 
 
@@ -81,7 +83,7 @@ def test_activations_pass_relevance_on(case, method):
 
 
 def test_every_operator_with_an_lrp_rule_is_in_one_set():
-    ruled = [operator for _, operator, method in registry.rules if method == "lrp"]
+    ruled = {operator for _, operator, method in registry.rules if method == "lrp"}
     assert sorted([*IN_PROPORTION, *FOLLOWS, *PASSES]) == sorted(ruled)
 
 

@@ -9,6 +9,7 @@ from rules.cases import CASES, named, named_pairs, pairs
 
 METHODS = ("deconvnet", "guided_backprop")
 SMOOTH = ("HardSwish", "Elu", "Softplus", "Sigmoid", "Tanh")
+BY_DIFFERENCE = ("Selu", "Celu", "Mish", "Swish", "Gelu", "Softsign", "BiasGelu", "FastGelu")
 
 
 def backward(case, method, seed):
@@ -21,11 +22,16 @@ def passes(case):
     x, y = case.array(0), case.computed[0]
     if case.operator == "Clip":
         return y == x  # the numbers drawn do not lie on a limit
+    if case.operator in ("ThresholdedRelu", "Shrink"):
+        return y != 0
     return (y > 0) & (y < 1) if case.operator == "HardSigmoid" else x > 0
 
 
 def slope(case):
     x, given = case.array(0), case.attributes
+    if case.operator in BY_DIFFERENCE:
+        up, down = (case.run([x + step, *case.arrays[1:]])[0] for step in (1e-5, -1e-5))
+        return (up - down) / 2e-5
     match case.operator:
         case "HardSwish":
             return np.where(x > 3, 1, np.where(x > -3, (2 * x + 3) / 6, 0))
@@ -39,7 +45,7 @@ def slope(case):
 
 
 def expected(case, method, g):
-    if case.operator in SMOOTH:
+    if case.operator in (*SMOOTH, *BY_DIFFERENCE):
         return np.maximum(g * slope(case), 0)
     if method == "deconvnet":
         return np.maximum(g, 0)
@@ -52,7 +58,10 @@ def test_definition(case, method):
     g = case.seed()
     assert (g > 0).any()
     assert (g < 0).any()
-    np.testing.assert_allclose(backward(case, method, g), expected(case, method, g), rtol=1e-12, atol=1e-12)
+    tolerance = 1e-9 if case.operator in BY_DIFFERENCE else 1e-12
+    np.testing.assert_allclose(
+        backward(case, method, g), expected(case, method, g), rtol=tolerance, atol=tolerance
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -130,3 +130,35 @@ class Movement(Writer):
     def fitted(self, x: Traced, shape: Shape) -> Traced:
         """Append zeros until the shape is reached: input positions that no window saw."""
         return self.unslice(x, tuple(slice(0, n) for n in x.shape), shape)
+
+    # ---- rows ------------------------------------------------------------------------------------
+
+    def take(self, x: Traced, rows: Traced) -> Traced:
+        shape = (*rows.shape, *x.shape[1:])
+        if x.zero:
+            return self.zeros(shape)
+        if x.value is not None and rows.value is not None:
+            return self.constant(self.host.take(x.value, rows.value))
+        return self.emit("Gather", [x, rows], shape, dtype=x.dtype, signs=x.signs, axis=0)
+
+    def put(self, g: Traced, rows: Traced, count: int) -> Traced:
+        shape = (count, *g.shape[1:])
+        if g.zero:
+            return self.zeros(shape)
+        if g.value is not None and rows.value is not None:
+            return self.constant(self.host.put(g.value, rows.value, count))
+        zero = self.constant(np.zeros((), g.dtype))
+        zeros = self.emit("Expand", [zero, self.indices(shape)], shape, dtype=g.dtype, signs=1)
+        rows = self._whole(rows)
+        alone = rows.value is not None and len(np.unique(rows.value % count)) == rows.value.size
+        reduction = "none" if alone else "add"
+        places = self.reshape(rows, (*rows.shape, 1))
+        return self.emit("ScatterND", [zeros, places, g], shape, signs=g.signs, reduction=reduction)
+
+    def _whole(self, rows: Traced) -> Traced:
+        """As int64, which is all that ScatterND takes."""
+        if rows.value is not None:
+            return self.constant(rows.value.astype(np.int64))
+        if rows.dtype == np.int64:
+            return rows
+        return self.emit("Cast", [rows], rows.shape, dtype=np.int64, to=np.dtype(np.int64))

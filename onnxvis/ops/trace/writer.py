@@ -200,6 +200,9 @@ class Writer(Ops):
     def tanh(self, x: Traced) -> Traced:
         return self.unary("Tanh", np.tanh, x, x.signs)
 
+    def sin(self, x: Traced) -> Traced:
+        return self.unary("Sin", np.sin, x)
+
     def erf(self, x: Traced) -> Traced:
         return self.unary("Erf", self.host.erf, x, x.signs)
 

@@ -3,6 +3,7 @@
 from . import (
     activations,
     arithmetic,
+    indexing,
     layers,
     movement,
     normalization,
@@ -10,11 +11,13 @@ from . import (
     reductions,
     resampling,
     stops,
+    trigonometry,
 )  # fmt: skip
 
 __all__ = [
     "activations",
     "arithmetic",
+    "indexing",
     "layers",
     "movement",
     "normalization",
@@ -22,4 +25,5 @@ __all__ = [
     "reductions",
     "resampling",
     "stops",
+    "trigonometry",
 ]

@@ -72,6 +72,16 @@ def hard_swish(step: Step, g: Array) -> Array:
     return g * step.where(x < 3, step.where(x > -3, x * (1 / 3) + 0.5), 1.0 + 0.0 * x)
 
 
+@rule("ThresholdedRelu", needs="x")
+def thresholded_relu(step: Step, g: Array) -> Array:
+    return step.where(step.x > step.attribute("alpha", 1.0), g)
+
+
+@rule("Shrink", needs="x")
+def shrink(step: Step, g: Array) -> Array:
+    return step.where(step.abs(step.x) > step.attribute("lambd", 0.5), g)
+
+
 @rule("Abs", needs="x")
 def absolute(step: Step, g: Array) -> Array:
     return g * step.sign(step.x)
@@ -93,6 +103,78 @@ def tanh(step: Step, g: Array) -> Array:
 @rule("Elu", needs="x y")
 def elu(step: Step, g: Array) -> Array:
     return step.where(step.x > 0, g, g * (step.y + step.attribute("alpha", 1.0)))
+
+
+@rule("Selu", needs="x y")
+def selu(step: Step, g: Array) -> Array:
+    """γ·x, γα(eˣ − 1) below 0; the first version rounded its constants (Klambauer et al. 2017)."""
+    rounded = step.node.opset < 6
+    alpha = step.attribute("alpha", 1.6732 if rounded else 1.67326319217681884765625)
+    gamma = step.attribute("gamma", 1.0507 if rounded else 1.05070102214813232421875)
+    return step.where(step.x > 0, g * gamma, g * (step.y + gamma * alpha))
+
+
+@rule("Celu", needs="x y")
+def celu(step: Step, g: Array) -> Array:
+    """x, α(e^(x/α) − 1) below 0 (Barron 2017)."""
+    return step.where(step.x > 0, g, g * (step.y * (1.0 / step.attribute("alpha", 1.0)) + 1.0))
+
+
+@rule("Mish", needs="x")
+def mish(step: Step, g: Array) -> Array:
+    """x·tanh(softplus(x)) (Misra 2019)."""
+    x = step.x
+    t = step.tanh(step.positive(x) + step.log(1.0 + step.exp(-step.abs(x))))
+    return g * (t + x * (1.0 - t * t) * step.sigmoid(x))
+
+
+@rule("Swish", needs="x")
+def swish(step: Step, g: Array) -> Array:
+    """x·sigmoid(αx)."""
+    scaled = step.x * step.attribute("alpha", 1.0)
+    s = step.sigmoid(scaled)
+    return g * s * (1.0 + scaled * (1.0 - s))
+
+
+@rule("Gelu", needs="x")
+@rule("Gelu", needs="x", domain="com.microsoft")
+def gelu(step: Step, g: Array) -> Array:
+    """x·Φ(x), Φ the normal distribution, or its approximation by tanh (Hendrycks & Gimpel 2016)."""
+    tanh = step.attribute("approximate", "none") == "tanh"
+    return g * (_gelu_slope_by_tanh(step, step.x) if tanh else _gelu_slope(step, step.x))
+
+
+@rule("BiasGelu", needs="xs", domain="com.microsoft")
+def bias_gelu(step: Step, g: Array) -> tuple[Array, Array]:
+    """Gelu of x + bias."""
+    g = g * _gelu_slope(step, step.x + step.w)
+    return g, step.unbroadcast(g, step.shape(1))
+
+
+@rule("FastGelu", needs="xs", domain="com.microsoft")
+def fast_gelu(step: Step, g: Array) -> tuple[Array, Array | None]:
+    """Gelu by tanh of x, or of x + bias."""
+    biased = len(step.node.inputs) > 1
+    g = g * _gelu_slope_by_tanh(step, step.x + step.w if biased else step.x)
+    return g, step.unbroadcast(g, step.shape(1)) if biased else None
+
+
+def _gelu_slope(step: Step, x: Array) -> Array:
+    density = step.exp(x * x * -0.5) * (1 / math.sqrt(2 * math.pi))
+    return 0.5 * step.erf(x * math.sqrt(0.5)) + 0.5 + x * density
+
+
+def _gelu_slope_by_tanh(step: Step, x: Array) -> Array:
+    slope = math.sqrt(2 / math.pi)
+    t = step.tanh(slope * (x + 0.044715 * x * x * x))
+    return 0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * (slope * (1.0 + 3 * 0.044715 * x * x))
+
+
+@rule("Softsign", needs="x")
+def softsign(step: Step, g: Array) -> Array:
+    """x/(1 + |x|)."""
+    size = 1.0 + step.abs(step.x)
+    return g / (size * size)
 
 
 @rule("Softplus", needs="x")

@@ -61,3 +61,22 @@ def power(step: Step, g: Array) -> tuple[Array | None, Array | None]:
         return a, None
     logarithm = step.where(step.x > 0, step.log(step.maximum(step.x, 1e-30)), 0.0 * step.x)
     return a, step.unbroadcast(g * step.y * logarithm, step.shape(1))
+
+
+@rule("Mean")
+def mean(step: Step, g: Array) -> tuple[Array | None, ...]:
+    shares: tuple[Array | None, ...] = add(step, g * (1.0 / len(step.node.inputs)))
+    return shares
+
+
+@rule("Max", "Min", needs="xs y")
+def extremum(step: Step, g: Array) -> tuple[Array | None, ...]:
+    """To the first operand that is the largest (smallest)."""
+    parts: list[Array | None] = []
+    taken = None
+    for i, x in enumerate(step.xs):
+        wins = x == step.y
+        first = wins if taken is None else wins & ~taken
+        parts.append(step.unbroadcast(step.where(first, g), step.shape(i)) if step.wants(i) else None)
+        taken = wins if taken is None else wins | taken
+    return tuple(parts)

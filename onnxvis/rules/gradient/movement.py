@@ -13,7 +13,7 @@ from onnxvis.rules.step import Step
 
 MOVEMENT = (
     "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Transpose",
-    "Concat", "Split", "Slice", "Pad", "Expand",
+    "Concat", "Split", "Slice", "Pad", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Trilu",
 )  # fmt: skip
 
 
@@ -71,6 +71,41 @@ def split(step: Step, *g: Array) -> Array:
 @rule("Expand", inputs=(0,))
 def expanded(step: Step, g: Array) -> Array:
     return step.unbroadcast(g, step.shape())
+
+
+@rule("Tile", inputs=(0,))
+def tiled(step: Step, g: Array) -> Array:
+    """The sum over all copies."""
+    shape, copies = step.shape(), step.output_shape()
+    split = [part for n, m in zip(shape, copies, strict=True) for part in (m // n, n)]
+    return step.reshape(step.sum(step.reshape(g, tuple(split)), range(0, len(split), 2)), shape)
+
+
+@rule("DepthToSpace")
+def depth_to_space(step: Step, g: Array) -> Array:
+    """Blocks back to channels: their rows and columns before the channel (DCR), or after it (CRD)."""
+    samples, channels, height, width = step.shape()
+    size = step.attribute("blocksize")
+    g = step.reshape(g, (samples, channels // size**2, height, size, width, size))
+    depth_first = step.attribute("mode", "DCR") == "DCR"
+    g = step.transpose(g, (0, 3, 5, 1, 2, 4) if depth_first else (0, 1, 3, 5, 2, 4))
+    return step.reshape(g, step.shape())
+
+
+@rule("SpaceToDepth")
+def space_to_depth(step: Step, g: Array) -> Array:
+    samples, channels, height, width = step.shape()
+    size = step.attribute("blocksize")
+    g = step.reshape(g, (samples, size, size, channels, height // size, width // size))
+    return step.reshape(step.transpose(g, (0, 3, 4, 1, 5, 2)), step.shape())
+
+
+@rule("Trilu", inputs=(0,))
+def triangle(step: Step, g: Array) -> Array:
+    """What is kept: on and above a diagonal, or on and below it."""
+    kept = np.triu if step.attribute("upper", 1) else np.tril
+    diagonal = int(np.ravel(step.known(1, 0))[0])
+    return step.where(step.constant(kept(np.ones(step.shape()[-2:], bool), diagonal)), g)
 
 
 @rule("Slice", inputs=(0,))

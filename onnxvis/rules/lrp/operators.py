@@ -21,10 +21,10 @@ def _through_gradient(step: Step, g: Array) -> tuple[Array | None, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
-@rule("Add", "Sum", "Sub", method="lrp", needs="xs y", inputs=computed, refuses=refuse_axis)
+@rule("Add", "Sum", "Sub", "Mean", method="lrp", needs="xs y", inputs=computed, refuses=refuse_axis)
 @rule("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", method="lrp", needs="x y", inputs=(0,))
 @rule("Resize", "Upsample", method="lrp", needs="x y", inputs=(0,), refuses=antialiased)
-@rule("ImageScaler", method="lrp", needs="x y", inputs=(0,))
+@rule("ImageScaler", "CumSum", method="lrp", needs="x y", inputs=(0,))
 @rule("BatchNormalization", method="lrp", needs="x y", inputs=(0,), refuses=not_affine)
 def in_proportion(step: Step, r: Array) -> tuple[Array | None, ...]:
     """xᵢ · ∂y/∂xᵢ · R / stab(y): sums and averages, and what is affine without being a layer."""
@@ -35,17 +35,23 @@ def in_proportion(step: Step, r: Array) -> tuple[Array | None, ...]:
 
 ACTIVATIONS = (
     "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "Tanh", "Elu", "Softplus", "HardSigmoid", "HardSwish",
-    "LRN", "Neg",
+    "LRN", "Neg", "Selu", "Celu", "Mish", "Swish", "Gelu", "Softsign", "ThresholdedRelu", "Shrink",
 )  # fmt: skip
 
 
+@rule("Gelu", "BiasGelu", "FastGelu", method="lrp", domain="com.microsoft", inputs=(0,))
 @rule(*ACTIVATIONS, method="lrp", inputs=(0,))
 def passed(step: Step, r: Array) -> Array:
     """Activations pass relevance on."""
     return r
 
 
-for _op_type in (*MOVEMENT, "MaxPool", "GlobalMaxPool"):
+CHOICES = (
+    "MaxPool", "GlobalMaxPool", "Max", "Min", "ReduceMax", "ReduceMin", "Where", "Gather", "GatherElements",
+    "GatherND",
+)  # fmt: skip
+
+for _op_type in (*MOVEMENT, *CHOICES):
     # Relevance follows the data; at a maximum, to the winner.
     _gradient = registry.rules["", _op_type, "gradient"][0]
     rule(

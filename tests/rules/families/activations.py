@@ -42,6 +42,8 @@ def cases() -> Iterator[Case]:
     yield Case("HardSigmoid", 6, [lambda rng: 3 * apart(3, 7)(rng)])
     yield Case("HardSigmoid", 22, [apart(3, 7)], {"alpha": 0.5, "beta": 0.4}, "alpha and beta")
     yield Case("HardSwish", 14, [lambda rng: 2.6 * apart(3, 9)(rng)])
+    yield from _more()
+    yield from _trigonometry()
     for operator in ("Softmax", "LogSoftmax"):
         yield Case(operator, 11, [normal(2, 3, 4)], form="all but the first axis")
         yield Case(operator, 11, [normal(2, 3, 4)], {"axis": 2}, "last axis")
@@ -50,3 +52,31 @@ def cases() -> Iterator[Case]:
         yield Case(operator, 13, [normal(2, 3, 4)])
         yield Case(operator, 13, [normal(2, 3, 4)], {"axis": 1}, "axis 1")
         yield Case(operator, 13, [normal(4)], form="vector")
+
+
+def _more() -> Iterator[Case]:
+    x = [lambda rng: 2 * apart(2, 3, 4)(rng)]
+    for opset in (1, 6, 22):
+        yield Case("Selu", opset, x)
+    yield Case("Selu", 6, x, {"alpha": 2.0, "gamma": 0.5}, "alpha gamma")
+    yield Case("Celu", 12, x)
+    yield Case("Celu", 12, x, {"alpha": 0.5}, "alpha")
+    yield Case("ThresholdedRelu", 10, x)
+    yield Case("ThresholdedRelu", 22, [lambda rng: apart(2, 9)(rng) - 0.5], {"alpha": -0.5}, "alpha")
+    yield Case("Shrink", 9, [lambda rng: 2 * apart(2, 9)(rng)])
+    yield Case("Shrink", 9, [apart(2, 9)], {"lambd": 0.25, "bias": 0.125}, "bias")
+    for operator, opset in (("Mish", 18), ("Swish", 24), ("Gelu", 20), ("Softsign", 1), ("Softsign", 22)):
+        yield Case(operator, opset, x)
+    yield Case("Swish", 24, x, {"alpha": 1.5}, "alpha")
+    yield Case("Gelu", 20, x, {"approximate": "tanh"}, "tanh")
+    yield Case("Gelu", 1, x, domain="com.microsoft")
+    yield Case("BiasGelu", 1, [*x, normal(4)], domain="com.microsoft")
+    yield Case("FastGelu", 1, x, domain="com.microsoft")
+    yield Case("FastGelu", 1, [*x, normal(4)], form="bias", domain="com.microsoft")
+
+
+def _trigonometry() -> Iterator[Case]:
+    yield from _each(("Sin", "Cos", "Tan", "Asin", "Acos", "Atan"), 7, [lambda rng: 0.45 * apart(2, 5)(rng)])
+    yield from _each(("Sinh", "Cosh", "Asinh", "Atanh"), 9, [lambda rng: 0.45 * apart(2, 5)(rng)])
+    yield Case("Acosh", 9, [lambda rng: 1 + positive(2, 5)(rng)])
+    yield Case("Sin", 22, [lambda rng: 5 * apart(3, 4)(rng)], form="several periods")

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
-from rules.case import Case, apart, normal, positive
+from rules.case import Case, apart, distinct, normal, positive
+
+
+def middle(*shape: int) -> Callable[[np.random.Generator], np.ndarray[Any, Any]]:
+    """Numbers at least 0.02 from every ``distinct`` one."""
+    return lambda rng: distinct(*shape)(rng) + rng.uniform(0.02, 0.03)
 
 
 def cases() -> Iterator[Case]:
@@ -26,6 +32,14 @@ def cases() -> Iterator[Case]:
     yield Case("Sum", 13, [normal(2, 3, 4), normal(3, 1), normal(4)], form="three stretched")
     yield Case("Sum", 13, [normal(2, 3)], form="one")
     yield Case("Sum", 13, [normal(2, 3), np.array([[1.0], [2.0]])], form="constant")
+    yield Case("Mean", 8, [normal(2, 3), normal(2, 3), normal(2, 3)], form="three")
+    yield Case("Mean", 13, [normal(2, 3, 4), normal(3, 1), np.array(2.0)], form="stretched with a constant")
+    for operator in ("Max", "Min"):
+        yield Case(operator, 8, [distinct(2, 3, 4), middle(2, 3, 4)], form="two")
+        yield Case(operator, 13, [distinct(2, 3, 4), middle(3, 1), middle(1)], form="three stretched")
+        yield Case(operator, 12, [middle(1, 4), distinct(2, 3, 1)], form="both stretched")
+        yield Case(operator, 13, [distinct(2, 3), np.array(0.02)], form="with a constant")
+        yield Case(operator, 8, [distinct(2, 3)], form="one")
     yield Case("Pow", 7, [positive(2, 3), normal(2, 3)])
     yield Case("Pow", 13, [positive(2, 3, 4), normal(3, 1)], form="exponent stretched")
     yield Case("Pow", 13, [positive(3, 1), normal(2, 3, 4)], form="base stretched")

@@ -40,9 +40,27 @@ def cases() -> Iterator[Case]:
     yield Case("Concat", 11, [normal(2, 3), normal(1, 3)], {"axis": -2}, "negative axis")
     yield Case("Concat", 13, [normal(2, 3), np.ones((2, 2)), normal(2, 1)], {"axis": 1}, "with a constant")
     yield Case("Concat", 13, [normal(2, 3)], {"axis": 1}, "one")
+    yield Case("Tile", 6, [normal(2, 3), ints(2, 1)])
+    yield Case("Tile", 13, [normal(2, 1, 3), ints(1, 4, 3)], form="several axes")
+    yield from _blocks()
     yield from _splits()
     yield from _slices()
     yield from _pads()
+
+
+def _blocks() -> Iterator[Case]:
+    for opset in (1, 13):
+        yield Case("DepthToSpace", opset, [normal(2, 8, 2, 3)], {"blocksize": 2})
+        yield Case("SpaceToDepth", opset, [normal(2, 3, 4, 6)], {"blocksize": 2})
+    for mode in ("DCR", "CRD"):
+        for size in (1, 2, 3):
+            given = {"mode": mode, "blocksize": size}
+            yield Case("DepthToSpace", 11, [normal(1, 2 * size**2, 2, 3)], given, f"{mode} {size}")
+    yield Case("SpaceToDepth", 13, [normal(1, 2, 6, 3)], {"blocksize": 3}, "3")
+    for upper in (0, 1):
+        yield Case("Trilu", 14, [normal(2, 4, 3)], {"upper": upper}, f"upper {upper}")
+        yield Case("Trilu", 14, [normal(4, 5), np.array(-1)], {"upper": upper}, f"upper {upper} diagonal")
+    yield Case("Trilu", 14, [normal(4, 5), np.array(2)], form="diagonal")
 
 
 def _splits() -> Iterator[Case]:
