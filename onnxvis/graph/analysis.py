@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -12,6 +15,22 @@ from onnxvis.errors import TargetError
 from .ir import Graph, Node
 
 __all__ = ["channel_axes", "last_spatial", "logits", "nonnegative", "spatial_axes"]
+
+Found = TypeVar("Found")
+
+
+def _once(function: Callable[[Graph], Found]) -> Callable[[Graph], Found]:
+    """A function of a graph whose result is kept as long as the graph."""
+    kept: WeakKeyDictionary[Graph, Found] = WeakKeyDictionary()
+
+    @wraps(function)
+    def remembered(graph: Graph) -> Found:
+        if graph not in kept:
+            kept[graph] = function(graph)
+        return kept[graph]
+
+    return remembered
+
 
 # ---- signs ---------------------------------------------------------------------------------------
 
@@ -63,6 +82,7 @@ _CHANNEL_FIRST = frozenset(
 )  # fmt: skip
 
 
+@_once
 def channel_axes(graph: Graph) -> Mapping[str, int]:
     """For every tensor of known rank the axis that holds its channels (units).
 
@@ -74,6 +94,7 @@ def channel_axes(graph: Graph) -> Mapping[str, int]:
     return {name: known.get(name, min(1, rank - 1)) for name, rank in ranks}
 
 
+@_once
 def known_channel_axes(graph: Graph) -> Mapping[str, int]:
     """The channel axis of every tensor of which the operators before it tell."""
     axes: dict[str, int] = {}

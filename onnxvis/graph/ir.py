@@ -121,9 +121,12 @@ class Node:
         return f"{self.name}: {', '.join(filter(None, self.outputs))} = {self.kind}({inputs})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
-    """Nodes in topological order, the tensors between them, the names of inputs and outputs."""
+    """Nodes in topological order, the tensors between them, the names of inputs and outputs.
+
+    Graphs are equal where they are the same object.
+    """
 
     name: str
     nodes: tuple[Node, ...]

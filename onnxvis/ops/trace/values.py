@@ -34,10 +34,11 @@ class Traced:
     """A value of the graph being written.
 
     ``value`` holds the array where it is a constant.  ``signs`` is +1 where the value is known to be
-    ≥ 0 everywhere, −1 where it is ≤ 0, else 0.
+    ≥ 0 everywhere, −1 where it is ≤ 0, else 0.  ``gate``: of a comparison x > 0, the x that is known
+    to be ≥ 0.
     """
 
-    __slots__ = ("dtype", "name", "ops", "shape", "signs", "value")
+    __slots__ = ("dtype", "gate", "name", "ops", "shape", "signs", "value")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Traced:
     ) -> None:
         self.ops, self.name, self.shape, self.signs, self.value = ops, name, tuple(shape), signs, value
         self.dtype = np.dtype(dtype)
+        self.gate: Traced | None = None
 
     @property
     def zero(self) -> bool:
@@ -87,7 +89,7 @@ class Traced:
         return self.ops.unary("Neg", np.negative, self, -self.signs)
 
     def __gt__(self, other: Any) -> Traced:
-        return self.ops.binary("Greater", np.greater, self, other, dtype=bool)
+        return self.ops.greater(self, other)
 
     def __ge__(self, other: Any) -> Traced:
         return self.ops.binary("GreaterOrEqual", np.greater_equal, self, other, dtype=bool)

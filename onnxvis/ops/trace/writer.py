@@ -14,6 +14,8 @@ from .values import Emitted, Traced
 
 __all__ = ["Writer"]
 
+STEEP = 3e38  # takes every normal float32 above 0 to 1 or more
+
 
 class Writer(Ops):
     """Nodes and constants (by name) that grow as rules run, and the primitives on single numbers."""
@@ -158,6 +160,13 @@ class Writer(Ops):
             return self.expand(a, shape)
         return self.binary("Div", np.divide, a, b, a.signs * b.signs)
 
+    def greater(self, a: Traced, b: Any) -> Traced:
+        """a > b."""
+        result = self.binary("Greater", np.greater, a, b, dtype=bool)
+        if a.signs > 0 and self.lift(b).equals(0.0):
+            result.gate = a
+        return result
+
     def where(self, condition: Traced, a: Any, b: Any = 0.0) -> Traced:
         condition, a, b = self.lift(condition), self.lift(a), self.lift(b)
         shape = np.broadcast_shapes(condition.shape, a.shape, b.shape)
@@ -167,9 +176,15 @@ class Writer(Ops):
             return self.zeros(shape)
         signs = a.signs if a.signs == b.signs or b.zero else b.signs if a.zero else 0
         if b.zero and b.shape == ():  # Mul by a 0/1 mask is faster than Where in onnxruntime
-            mask = self.emit("Cast", [condition], condition.shape, signs=1, to=self.dtype)
-            return self.expand(self.binary("Mul", np.multiply, a, mask, signs), shape)
+            return self.expand(self.binary("Mul", np.multiply, a, self._mask(condition), signs), shape)
         return self.emit("Where", [condition, a, b], shape, signs=signs)
+
+    def _mask(self, condition: Traced) -> Traced:
+        """1 where a condition holds, else 0; of x > 0 for an x ≥ 0 in one node: min(1, x · 3e38)."""
+        x = condition.gate
+        if x is None or x.value is not None or self.dtype != np.float32:
+            return self.emit("Cast", [condition], condition.shape, signs=1, to=self.dtype)
+        return self.emit("HardSigmoid", [x], x.shape, signs=1, alpha=STEEP, beta=0.0)
 
     def maximum(self, a: Any, b: Any) -> Traced:
         a, b, shape = self._pair(a, b)
