@@ -98,34 +98,47 @@ class Movement(Writer):
         known = self._moved(g, shape, lambda value: self.host.unslice(value, key, shape))
         if known is not None:
             return known
-        before, after = [0] * len(shape), [0] * len(shape)
-        for axis, (part, n) in enumerate(zip(key, shape, strict=True)):
-            positions = range(n)[part]
-            if positions.step < 0:
-                flip = [slice(None)] * len(shape)
-                flip[axis] = slice(None, None, -1)
-                g, positions = self.slice(g, tuple(flip)), positions[::-1]
-            g = self._interleave(g, axis, positions.step) if len(positions) > 1 else g
-            before[axis] = positions.start if len(positions) else 0
-            after[axis] = n - before[axis] - g.shape[axis]
+        places = [range(n)[part] for part, n in zip(key, shape, strict=True)]
+        backwards = [i for i, place in enumerate(places) if place.step < 0]
+        flip = tuple(slice(None, None, -1 if i in backwards else 1) for i in range(len(shape)))
+        g = self.slice(g, flip)
+        places = [place[::-1] if i in backwards else place for i, place in enumerate(places)]
+        g = self.spaced(g, [place.step if len(place) > 1 else 1 for place in places])
+        before = [place.start if len(place) else 0 for place in places]
+        g = self.slice(g, tuple(slice(0, n - b) for n, b in zip(shape, before, strict=True)))
+        after = [n - b - m for n, b, m in zip(shape, before, g.shape, strict=True)]
         if not any(before) and not any(after):
             return g
         return self.emit("Pad", [g, self.indices(before + after)], shape, signs=g.signs)
 
-    def _interleave(self, g: Traced, axis: int, step: int) -> Traced:
-        """Put step − 1 zeros between neighbours along an axis."""
-        if step == 1:
+    def spaced(self, g: Traced, steps: Sequence[int]) -> Traced:
+        """Every number followed by step − 1 zeros along each axis."""
+        if all(step == 1 for step in steps):
             return g
-        n = g.shape[axis]
-        split = (*g.shape[: axis + 1], 1, *g.shape[axis + 1 :])
-        pads = [0] * (2 * len(split))
-        pads[len(split) + axis + 1] = step - 1
-        wide = (*g.shape[: axis + 1], step, *g.shape[axis + 1 :])
-        g = self.emit("Pad", [self.reshape(g, split), self.indices(pads)], wide, signs=g.signs)
-        g = self.reshape(g, (*wide[:axis], n * step, *wide[axis + 2 :]))
-        key = [slice(None)] * len(g.shape)
-        key[axis] = slice(0, (n - 1) * step + 1)
-        return self.slice(g, tuple(key))
+        wide = [n * step for n, step in zip(g.shape, steps, strict=True)]
+        if len(wide) == 4 and steps[0] == steps[1] == 1:
+            # Repeated by a vectorised node, then all but the first of each multiplied by 0.
+            first = np.zeros(wide[2:])
+            first[:: steps[2], :: steps[3]] = 1.0
+            return self.repeat(g, steps[2:]) * self.constant(first)
+        for axis, step in enumerate(steps):
+            if step > 1:
+                split = (*g.shape[: axis + 1], 1, *g.shape[axis + 1 :])
+                pads = [0] * (2 * len(split))
+                pads[len(split) + axis + 1] = step - 1
+                apart = (*g.shape[: axis + 1], step, *g.shape[axis + 1 :])
+                g = self.emit("Pad", [self.reshape(g, split), self.indices(pads)], apart, signs=g.signs)
+                g = self.reshape(g, (*apart[:axis], apart[axis] * step, *apart[axis + 2 :]))
+        return g
+
+    def repeat(self, g: Traced, times: Sequence[int]) -> Traced:
+        """N×C×size, every number repeated so often along each spatial axis."""
+        scales = self.constant(np.array([1, 1, *times], np.float32))
+        shape = (*g.shape[:2], *(n * k for n, k in zip(g.shape[2:], times, strict=True)))
+        return self.emit(
+            "Resize", [g, None, scales], shape, signs=g.signs, mode="nearest",
+            coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+        )  # fmt: skip
 
     def fitted(self, x: Traced, shape: Shape) -> Traced:
         """Append zeros until the shape is reached: input positions that no window saw."""

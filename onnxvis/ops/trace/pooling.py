@@ -33,7 +33,7 @@ class Pooling(LinearMaps):
         if one and not padded and window.kernel == window.size_in:
             return self.expand(g, shape)
         if window.plain:
-            return self._repeat(g, window, shape)
+            return self.fitted(self.repeat(g, window.kernel), shape)
         return self._per_channel(
             g, window.size_out, window.size_in, lambda v: self.conv_transpose(v, *_box(self, window))
         )
@@ -45,17 +45,6 @@ class Pooling(LinearMaps):
         samples, channels = x.shape[:2]
         result = function(self.reshape(x, (samples * channels, 1, *size_in)))
         return self.reshape(result, (samples, channels, *size_out))
-
-    def _repeat(self, g: Traced, window: Window, shape: Shape) -> Traced:
-        """Every g to its whole window, where windows tile the input."""
-        split = [*g.shape[:2]]
-        wide = [*g.shape[:2]]
-        for n, k in zip(window.size_out, window.kernel, strict=True):
-            split += [n, 1]
-            wide += [n, k]
-        g = self.expand(self.reshape(g, tuple(split)), tuple(wide))
-        tiled = (n * k for n, k in zip(window.size_out, window.kernel, strict=True))
-        return self.fitted(self.reshape(g, (*shape[:2], *tiled)), shape)
 
     def max_route(self, g: Traced, x: Traced, window: Window) -> Traced:
         if g.zero:

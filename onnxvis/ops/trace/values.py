@@ -34,11 +34,11 @@ class Traced:
     """A value of the graph being written.
 
     ``value`` holds the array where it is a constant.  ``signs`` is +1 where the value is known to be
-    ≥ 0 everywhere, −1 where it is ≤ 0, else 0.  ``gate``: of a comparison x > 0, the x that is known
-    to be ≥ 0.
+    ≥ 0 everywhere, −1 where it is ≤ 0, else 0.  ``mask``: how a condition is written as 1 and 0, where
+    there is a faster way than Cast.
     """
 
-    __slots__ = ("dtype", "gate", "name", "ops", "shape", "signs", "value")
+    __slots__ = ("dtype", "mask", "name", "ops", "shape", "signs", "value")
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Traced:
     ) -> None:
         self.ops, self.name, self.shape, self.signs, self.value = ops, name, tuple(shape), signs, value
         self.dtype = np.dtype(dtype)
-        self.gate: Traced | None = None
+        self.mask: Callable[[], Traced] | None = None
 
     @property
     def zero(self) -> bool:
@@ -95,7 +95,7 @@ class Traced:
         return self.ops.binary("GreaterOrEqual", np.greater_equal, self, other, dtype=bool)
 
     def __lt__(self, other: Any) -> Traced:
-        return self.ops.binary("Less", np.less, self, other, dtype=bool)
+        return self.ops.less(self, other)
 
     def __le__(self, other: Any) -> Traced:
         return self.ops.binary("LessOrEqual", np.less_equal, self, other, dtype=bool)

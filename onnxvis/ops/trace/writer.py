@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,8 +14,6 @@ from onnxvis.ops.primitives import Ops, Shape
 from .values import Emitted, Traced
 
 __all__ = ["Writer"]
-
-STEEP = 3e38  # takes every normal float32 above 0 to 1 or more
 
 
 class Writer(Ops):
@@ -163,9 +162,32 @@ class Writer(Ops):
     def greater(self, a: Traced, b: Any) -> Traced:
         """a > b."""
         result = self.binary("Greater", np.greater, a, b, dtype=bool)
-        if a.signs > 0 and self.lift(b).equals(0.0):
-            result.gate = a
+        result.mask = self._step(a, self.lift(b, a.dtype), 1.0)
         return result
+
+    def less(self, a: Traced, b: Any) -> Traced:
+        """a < b."""
+        result = self.binary("Less", np.less, a, b, dtype=bool)
+        result.mask = self._step(a, self.lift(b, a.dtype), -1.0)
+        return result
+
+    def _step(self, x: Traced, threshold: Traced, direction: float) -> Callable[[], Traced] | None:
+        """1 where x lies beyond a number, else 0, in one node: a line so steep that it is a step.
+
+        Its slope is a power of two, so that slope · threshold is exact.
+        """
+        if (
+            x.value is not None
+            or x.dtype != np.float32
+            or threshold.value is None
+            or threshold.value.size > 1
+        ):
+            return None
+        at = float(threshold.value.flat[0])
+        if not math.isfinite(at):
+            return None
+        slope = math.ldexp(direction, 126 - max(math.frexp(at)[1], 0) if at else 127)
+        return lambda: self.emit("HardSigmoid", [x], x.shape, signs=1, alpha=slope, beta=-slope * at)
 
     def where(self, condition: Traced, a: Any, b: Any = 0.0) -> Traced:
         condition, a, b = self.lift(condition), self.lift(a), self.lift(b)
@@ -180,11 +202,10 @@ class Writer(Ops):
         return self.emit("Where", [condition, a, b], shape, signs=signs)
 
     def _mask(self, condition: Traced) -> Traced:
-        """1 where a condition holds, else 0; of x > 0 for an x ≥ 0 in one node: min(1, x · 3e38)."""
-        x = condition.gate
-        if x is None or x.value is not None or self.dtype != np.float32:
-            return self.emit("Cast", [condition], condition.shape, signs=1, to=self.dtype)
-        return self.emit("HardSigmoid", [x], x.shape, signs=1, alpha=STEEP, beta=0.0)
+        """1 where a condition holds, else 0."""
+        if condition.mask:
+            return condition.mask()
+        return self.emit("Cast", [condition], condition.shape, signs=1, to=self.dtype)
 
     def maximum(self, a: Any, b: Any) -> Traced:
         a, b, shape = self._pair(a, b)

@@ -52,7 +52,7 @@ def inside(step: Step, low: float, high: float) -> Array:
     """Where the output is strictly between two limits."""
     if math.isinf(low):
         return step.y < high
-    return step.y > low if math.isinf(high) else (step.y > low) & (step.y < high)
+    return step.y > low if math.isinf(high) else (step.y - low) * (high - step.y) > 0
 
 
 @rule("Clip", needs="y", inputs=(0,))
