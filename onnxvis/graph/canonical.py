@@ -9,6 +9,7 @@ What rules may rely on in a canonical graph:
   have a bias as third input, which ONNX does not know.
 * BatchNormalization, Mul, Div, Add and Sub by per-channel constants that follow a layer are part of
   it; a BatchNormalization before one is part of it where that is exact (no padding).
+* Activations are one operator each, whatever pieces an exporter wrote them in (see ``activations``).
 * A constant operand of Add, Sub, Mul or Div has a shape that broadcasts by NumPy's rules.
 
 Merging drops tensors and never renames one, so that what a plan taps exists in the file.  Tensors
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .activations import whole_activations
 from .folding import fold_constants
 from .ir import Graph, Node, Value
 
@@ -43,7 +45,7 @@ class Affine(NamedTuple):
 def canonicalize(graph: Graph, keep: Collection[str] = ()) -> Graph:
     """The canonical form of a graph; the tensors in ``keep`` (and the outputs) stay."""
     graph = fold_constants(graph)
-    graph = _plain_operands(graph)
+    graph = whole_activations(_plain_operands(graph), keep)
     protected = {*keep, *graph.outputs}
     return _merge_before(_merge_after(graph, protected), protected)
 

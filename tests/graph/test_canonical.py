@@ -216,7 +216,7 @@ def test_training_mode_is_not_folded():
 
 @pytest.mark.parametrize("path", sorted((SHARED / "models").glob("*.onnx")), ids=lambda path: path.stem)
 def test_real_models_compute_the_same(path):
-    """Every model at hand that runs, against the untouched file: relative 1e-5 in float32."""
+    """Every model at hand that runs, against the untouched file: relative 3e-5 in float32."""
     try:
         file = read_model(path)
         graph = canonicalize(with_types(file.graph, infer(file)))
@@ -233,7 +233,7 @@ def test_real_models_compute_the_same(path):
     for ours, expected in zip(run_plain(to_model(graph), feeds), theirs, strict=True):
         if isinstance(expected, np.ndarray) and expected.dtype.kind == "f":
             compared += 1
-            limit = (1e-2 if half else 1e-5) * np.abs(expected).max()
+            limit = (1e-2 if half else 3e-5) * np.abs(expected).max()
             np.testing.assert_allclose(ours, expected, atol=limit, rtol=0)
         elif not isinstance(expected, np.ndarray):
             compared += 1
