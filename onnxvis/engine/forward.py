@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from onnxvis.graph.load import ModelFile
 from .runtime import Runtime
 
 __all__ = ["Forward", "Record"]
+
+DEAD = 0.05  # share of the nodes from which on those that nothing depends on are left out
 
 
 class Record(Mapping[str, np.ndarray[Any, Any]]):
@@ -40,7 +42,8 @@ class Forward:
 
     def __init__(self, file: ModelFile, runtime: Runtime) -> None:
         self.file, self.runtime = file, runtime
-        self._sessions: OrderedDict[frozenset[str], Any] = OrderedDict()
+        self._outputs = frozenset(file.graph.outputs)
+        self._sessions: OrderedDict[frozenset[str], Any] = OrderedDict()  # by the tensors that they give
 
     def run(self, feeds: Mapping[str, np.ndarray[Any, Any]], names: Iterable[str]) -> Record:
         """Run on complete inputs; the record holds ``names`` (inputs among them as they were fed)."""
@@ -53,7 +56,7 @@ class Forward:
 
     def outputs(self, feeds: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
         """The model's own outputs; sequences and maps as Python objects."""
-        session = self._session(())
+        session = self._session(self.file.graph.outputs)
         names = [entry.name for entry in session.get_outputs()]
         return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
@@ -71,20 +74,46 @@ class Forward:
         return found
 
     def _is_tensor(self, name: str) -> bool:
-        session = self._session(())
+        session = self._session(self.file.graph.outputs)
         return any(o.name == name and o.type.startswith("tensor") for o in session.get_outputs())
 
     def _session(self, taps: Sequence[str]) -> Any:
-        extra = frozenset(taps) - set(self.file.graph.outputs)
-        for kept in self._sessions:
-            if extra <= kept and len(kept) <= 2 * len(extra):
-                self._sessions.move_to_end(kept)
-                return self._sessions[kept]
-        session = self.runtime.session(self.file.data + _tap_suffix(sorted(extra)), self.file.folder)
-        self._sessions[extra] = session
+        wanted = frozenset(taps)
+        for held in self._sessions:
+            if wanted <= held and len(held - self._outputs) <= 2 * len(wanted - self._outputs):
+                self._sessions.move_to_end(held)
+                return self._sessions[held]
+        data, held = self._tapped(wanted)
+        self._sessions[held] = self.runtime.session(data, self.file.folder)
         while len(self._sessions) > self.LIMIT:
             self._sessions.popitem(last=False)
-        return session
+        return self._sessions[held]
+
+    def _tapped(self, wanted: frozenset[str]) -> tuple[bytes, frozenset[str]]:
+        """A model that gives these tensors, and all that it gives.
+
+        The file as it is, unless much of it is of no use for them: other heads, say.
+        """
+        nodes, needed = self.file.graph.nodes, self.file.graph.ancestors(wanted)
+        dead = sum(not needed.intersection(node.outputs) for node in nodes)
+        if wanted and dead > DEAD * len(nodes):
+            return _part(self.file.data, wanted, needed), wanted
+        extra = wanted - self._outputs
+        return self.file.data + _tap_suffix(sorted(extra)), extra | self._outputs
+
+
+def _part(data: bytes, outputs: Iterable[str], needed: Collection[str]) -> bytes:
+    """The model with these outputs, without the nodes that none of them depends on."""
+    model = onnx.load_from_string(data)
+    kept = [node for node in model.graph.node if any(name in needed for name in node.output)]
+    for field, entries in (
+        (model.graph.node, kept),
+        (model.graph.output, [onnx.ValueInfoProto(name=name) for name in sorted(outputs)]),
+    ):
+        del field[:]
+        field.extend(entries)
+    part: bytes = model.SerializeToString()
+    return part
 
 
 def _tap_suffix(names: Sequence[str]) -> bytes:
