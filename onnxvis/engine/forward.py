@@ -15,24 +15,36 @@ from .runtime import Runtime
 
 __all__ = ["Forward", "Record"]
 
+Array = np.ndarray[Any, Any]
 DEAD = 0.05  # share of the nodes from which on those that nothing depends on are left out
 
 
 class Record(Mapping[str, np.ndarray[Any, Any]]):
-    """Tensors of one forward pass by name: arrays, kept as onnxruntime gave them (``raw``)."""
+    """Tensors of one forward pass by name: arrays, kept as onnxruntime gave them (``raw``).
 
-    def __init__(self, raw: Mapping[str, Any]) -> None:
-        self.raw = dict(raw)
+    ``computed``: tensors that were computed from these.
+    """
+
+    def __init__(
+        self, raw: Mapping[str, Any], computed: Mapping[str, np.ndarray[Any, Any]] | None = None
+    ) -> None:
+        self.raw, self.computed = dict(raw), dict(computed or {})
 
     def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        if name in self.computed:
+            return self.computed[name]
         array: np.ndarray[Any, Any] = self.raw[name].numpy()
         return array
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.raw)
+        return iter((*self.raw, *self.computed))
 
     def __len__(self) -> int:
-        return len(self.raw)
+        return len(self.raw) + len(self.computed)
+
+    def only(self, names: Collection[str]) -> Record:
+        """The record of these tensors alone."""
+        return Record(*({n: held[n] for n in names if n in held} for held in (self.raw, self.computed)))
 
 
 class Forward:
@@ -83,37 +95,66 @@ class Forward:
             if wanted <= held and len(held - self._outputs) <= 2 * len(wanted - self._outputs):
                 self._sessions.move_to_end(held)
                 return self._sessions[held]
-        data, held = self._tapped(wanted)
-        self._sessions[held] = self.runtime.session(data, self.file.folder)
+        data, held, weights = self._tapped(wanted)
+        self._sessions[held] = self.runtime.session(data, self.file.folder, weights)
         while len(self._sessions) > self.LIMIT:
             self._sessions.popitem(last=False)
         return self._sessions[held]
 
-    def _tapped(self, wanted: frozenset[str]) -> tuple[bytes, frozenset[str]]:
-        """A model that gives these tensors, and all that it gives.
+    def _tapped(self, wanted: frozenset[str]) -> tuple[bytes, frozenset[str], dict[str, Array]]:
+        """A model that gives these tensors, all that it gives, and its weights.
 
-        The file as it is, unless much of it is of no use for them: other heads, say.
+        The file as it is, unless much of it is of no use for them (other heads, say), or weights are read
+        by nobody: onnxruntime takes those for missing.
         """
-        nodes, needed = self.file.graph.nodes, self.file.graph.ancestors(wanted)
-        dead = sum(not needed.intersection(node.outputs) for node in nodes)
-        if wanted and dead > DEAD * len(nodes):
-            return _part(self.file.data, wanted, needed), wanted
-        extra = wanted - self._outputs
-        return self.file.data + _tap_suffix(sorted(extra)), extra | self._outputs
+        model, extra = onnx.load_model_from_string(self.file.stub), wanted - self._outputs
+        nodes, (alive, read) = model.graph.node, _needed(model.graph, wanted)
+        held = extra | self._outputs
+        if wanted and len(nodes) - len(alive) > DEAD * len(nodes):
+            held = wanted
+        else:
+            alive, read = [*nodes], {name for node in nodes for name in _reads(node)} | held
+        weights = {name: array for name, array in self.file.weights.items() if name in read}
+        if held >= self._outputs and len(weights) == len(self.file.weights):
+            return self.file.stub + _tap_suffix(sorted(extra)), held, weights
+        _keep(model.graph, alive, read.union(self.file.graph.inputs), held)
+        return model.SerializeToString(), held, weights
 
 
-def _part(data: bytes, outputs: Iterable[str], needed: Collection[str]) -> bytes:
-    """The model with these outputs, without the nodes that none of them depends on."""
-    model = onnx.load_from_string(data)
-    kept = [node for node in model.graph.node if any(name in needed for name in node.output)]
+def _needed(graph: onnx.GraphProto, wanted: Collection[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """The nodes that tensors depend on, and all that is read for them."""
+    alive, read = [], set(wanted)
+    for node in reversed(graph.node):
+        if read.intersection(node.output):
+            alive.append(node)
+            read.update(_reads(node))
+    return alive[::-1], read
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node reads; of its subgraphs everything that they name."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            yield from (entry.name for entry in graph.output)
+            for inner in graph.node:
+                yield from _reads(inner)
+
+
+def _keep(
+    graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto], read: Collection[str], outputs: Iterable[str]
+) -> None:
+    """Of a graph these nodes and outputs, and what is read."""
+    given = {entry.name: entry for entry in graph.output}
     for field, entries in (
-        (model.graph.node, kept),
-        (model.graph.output, [onnx.ValueInfoProto(name=name) for name in sorted(outputs)]),
+        (graph.node, nodes),
+        (graph.initializer, [tensor for tensor in graph.initializer if tensor.name in read]),
+        (graph.input, [entry for entry in graph.input if entry.name in read]),  # weights, in old files
+        (graph.output, [given.get(name, onnx.ValueInfoProto(name=name)) for name in sorted(outputs)]),
     ):
+        copies = [*entries]
         del field[:]
-        field.extend(entries)
-    part: bytes = model.SerializeToString()
-    return part
+        field.extend(copies)
 
 
 def _tap_suffix(names: Sequence[str]) -> bytes:

@@ -75,7 +75,7 @@ def _without_dead(
 def _chains(node: Node, graph: Graph, known: Mapping[str, dict[str, Chain]]) -> dict[str, Chain]:
     """The node's output as a function of each tensor that it alone depends on, number by number."""
     function = _FUNCTIONS.get(node.op_type)
-    if function is None or node.domain or len(node.outputs) != 1:
+    if function is None or node.domain or len(node.outputs) != 1 or _is_whole(node.outputs[0], graph):
         return {}
     operands: list[float | dict[str, Chain]] = []
     for name in node.inputs:
@@ -97,6 +97,12 @@ def _chains(node: Node, graph: Graph, known: Mapping[str, dict[str, Chain]]) -> 
                 result = np.asarray(function(node.attributes, *values), np.float64)
             found[source] = Chain(np.broadcast_to(result, POINTS.shape), (*parts.values(), node))
     return found
+
+
+def _is_whole(name: str, graph: Graph) -> bool:
+    """True for a tensor of whole numbers: sizes and positions, which divide by other rules."""
+    dtype = graph.value(name).dtype
+    return dtype is not None and dtype.kind in "biu"
 
 
 def _rank(node: Node, graph: Graph) -> int:
@@ -173,7 +179,8 @@ def _candidates(y: Samples) -> Iterator[tuple[Known, Samples]]:
     at = _at(y)
     yield ("Relu", {}), np.maximum(x, 0.0)
     slope = at(-1) / x[_near(-1)]
-    yield ("LeakyRelu", {"alpha": slope}), np.where(x > 0, x, slope * x)
+    if not math.isclose(slope, 1.0, rel_tol=TOLERANCE):  # what changes nothing is no rectifier
+        yield ("LeakyRelu", {"alpha": slope}), np.where(x > 0, x, slope * x)
     yield ("Sigmoid", {}), _sigmoid(x)
     alpha = (at(0.5) - at(-0.5)) / (x[_near(0.5)] - x[_near(-0.5)])
     beta = at(0.5) - alpha * x[_near(0.5)]

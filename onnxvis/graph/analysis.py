@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -14,7 +14,16 @@ from onnxvis.errors import TargetError
 
 from .ir import Graph, Node
 
-__all__ = ["channel_axes", "last_spatial", "logits", "nonnegative", "spatial_axes"]
+__all__ = [
+    "channel_axes",
+    "last_spatial",
+    "limits",
+    "logits",
+    "nonnegative",
+    "spatial_axes",
+    "starts_at_zero",
+    "unit_axis",
+]
 
 Found = TypeVar("Found")
 
@@ -56,7 +65,9 @@ def nonnegative(graph: Graph) -> set[str]:
         if node.domain:
             continue
         keeps = node.op_type in _KEEPS_SIGN and all(map(known, _numbers(node)))
-        if node.op_type in _NEVER_NEGATIVE or keeps or (node.op_type == "Clip" and _clips_below(node, graph)):
+        clipped = node.op_type == "Clip" and _clips_below(node, graph)
+        clipped |= node.op_type == "DequantizeLinear" and starts_at_zero(node, graph)
+        if node.op_type in _NEVER_NEGATIVE or keeps or clipped:
             found.update(filter(None, node.outputs))
     return found
 
@@ -72,6 +83,31 @@ def _clips_below(node: Node, graph: Graph) -> bool:
     if low is None and len(node.inputs) > 1 and node.inputs[1]:
         low = graph.constant(node.inputs[1])
     return low is not None and float(np.ravel(low)[0]) >= 0
+
+
+def starts_at_zero(node: Node, graph: Graph) -> bool:
+    """True for a QuantizeLinear (DequantizeLinear) whose lowest whole number means 0."""
+    bounds, zero = limits(node, graph), node.inputs[2] if len(node.inputs) > 2 else ""
+    if bounds is None or (zero and not graph.is_constant(zero)):
+        return False
+    return bool((np.asarray(graph.constant(zero) if zero else 0) == bounds[0]).all())
+
+
+def limits(node: Node, graph: Graph) -> tuple[int, int] | None:
+    """Lowest and highest whole number on the quantised side of a QuantizeLinear or DequantizeLinear.
+
+    None for those of fewer than 8 bits and for float8: a runtime hands out such tensors in no form that
+    NumPy can read.
+    """
+    whole = node.outputs[0] if node.op_type == "QuantizeLinear" else node.inputs[0]
+    zero = node.inputs[2] if len(node.inputs) > 2 else ""
+    dtype = (graph.value(zero).dtype if zero else None) or graph.value(whole).dtype
+    if dtype is None and not node.attributes.get("output_dtype", 0):
+        dtype = np.dtype(np.uint8)  # what QuantizeLinear gives where nothing says otherwise
+    if dtype is None or dtype.kind not in "iu":
+        return None
+    info = np.iinfo(dtype)
+    return int(info.min), int(info.max)
 
 
 # ---- layout --------------------------------------------------------------------------------------
@@ -143,6 +179,55 @@ def _input_axis(name: str, rank: int, graph: Graph) -> int:
     return default
 
 
+_REARRANGES = frozenset({"Transpose", "Reshape", "Concat", "Sigmoid", "Identity", "Cast"})
+
+
+def unit_axis(graph: Graph, name: str) -> int:
+    """The axis of a tensor's units: that of its channels, where operators tell of them.
+
+    A softmax tells as well, and so does what Reshape, Concat or Transpose made of a tensor whose units are
+    known (detectors join the maps of their heads to boxes × numbers).
+    """
+    found = _traced_units(graph, name)
+    return channel_axes(graph)[name] if found is None else found
+
+
+def _traced_units(graph: Graph, name: str) -> int | None:
+    known = known_channel_axes(graph)
+    if name in known:
+        return known[name]
+    beside = [node for node in (graph.producers.get(name), *graph.consumers.get(name, ())) if node]
+    told = (_softmax_axis(node, len(graph.value(name).shape or ())) for node in beside)
+    axis = next((axis for axis in told if axis is not None), None)
+    node = graph.producers.get(name)
+    if axis is not None or node is None or node.op_type not in _REARRANGES:
+        return axis
+    source = _traced_units(graph, node.inputs[0])
+    return None if source is None else _moved_axis(node, source, graph)
+
+
+def _moved_axis(node: Node, axis: int, graph: Graph) -> int | None:
+    """Where an axis of the first input is in the output; None where it is no axis by itself any more."""
+    before, after = (graph.value(name).shape or () for name in (node.inputs[0], node.outputs[0]))
+    if node.op_type == "Transpose":
+        perm = node.attributes.get("perm") or [*range(len(before))][::-1]
+        return int(perm.index(axis))
+    if node.op_type != "Reshape":
+        return axis if len(before) == len(after) else None
+    if before[: axis + 1] == after[: axis + 1]:
+        return axis
+    behind = len(before) - axis
+    return len(after) - behind if len(after) > behind and before[axis:] == after[-behind:] else None
+
+
+def _softmax_axis(node: Node, rank: int) -> int | None:
+    """Over which axis a softmax competes; None for another operator, and where it flattens several axes."""
+    if node.op_type not in ("Softmax", "LogSoftmax") or node.domain or not rank:
+        return None
+    axis = int(node.attributes.get("axis", -1 if node.opset >= 13 else 1)) % rank
+    return axis if node.opset >= 13 or axis == rank - 1 else None
+
+
 def spatial_axes(rank: int, channels: int) -> tuple[int, ...]:
     """The axes that are neither samples (0) nor channels."""
     return tuple(axis for axis in range(1, rank) if axis != channels)
@@ -151,18 +236,24 @@ def spatial_axes(rank: int, channels: int) -> tuple[int, ...]:
 # ---- targets -------------------------------------------------------------------------------------
 
 _LINKS = frozenset({"Softmax", "LogSoftmax", "Sigmoid"})
-_CARRIERS = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Dropout"})
+_CARRIERS = frozenset(
+    {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Dropout", "QuantizeLinear",
+     "DequantizeLinear"}
+)  # fmt: skip
 
 
 def logits(graph: Graph, output: str | None = None) -> str:
     """The tensor that holds the scores: the output, or what comes before its softmax or sigmoid.
 
-    ``output`` None: the first floating output; where there is none (labels and maps only), what a
-    softmax reads.  Raises TargetError where there is nothing like scores.
+    ``output`` None: the only floating (or else quantised) output that no other one is computed from, or
+    the only such one with a softmax or sigmoid; where there is none (labels and maps only), what a softmax
+    reads.  Raises TargetError where there is nothing like scores, or no telling which of several is meant.
     """
     if output is None:
-        output = next((name for name in graph.outputs if _floating(graph, name)), None)
-    if output is None:
+        for kind in (_floating, _quantized):
+            suited = [name for name in graph.outputs if kind(graph, name)]
+            if suited:
+                return _only_logits(graph, suited)
         last = next((node for node in reversed(graph.nodes) if node.op_type in _LINKS), None)
         if last is None:
             raise TargetError("no output of this model holds floating point scores; name a layer as target")
@@ -177,24 +268,64 @@ def logits(graph: Graph, output: str | None = None) -> str:
     return output
 
 
+def _only_logits(graph: Graph, outputs: Sequence[str]) -> str:
+    """The scores among these outputs."""
+    inner = set().union(*(graph.ancestors([name]) - {name} for name in outputs))
+    last = {name: logits(graph, name) for name in outputs if name not in inner}
+    linked = {scores for name, scores in last.items() if scores != name}
+    for found in (set(last.values()), linked):
+        if len(found) == 1:
+            return found.pop()
+    raise TargetError(
+        "this model has several outputs, and none is plainly its answer: "
+        f"{', '.join(str(graph.value(name).spec) for name in outputs)}. Say what to explain: "
+        f"target={{{outputs[0]!r}: unit}} or Target({outputs[0]!r}, index=...); on the command line --target "
+        f"'{outputs[0]}:UNIT' or '{outputs[0]}[INDEX]'"
+    )
+
+
+def _quantized(graph: Graph, name: str) -> bool:
+    """A tensor of whole numbers that stand for real ones."""
+    node = graph.producers.get(name)
+    return node is not None and node.op_type == "QuantizeLinear"
+
+
 def _floating(graph: Graph, name: str) -> bool:
     """A tensor of floating numbers (an output of a sequence or map type has no dtype)."""
     value = graph.value(name)
     return value.dtype is not None and value.dtype.kind == "f"
 
 
-def last_spatial(graph: Graph, target: str) -> str:
-    """The last tensor before ``target`` that still has more than one position: what CAMs look at."""
-    upstream = graph.ancestors([target])
+def last_spatial(graph: Graph, *targets: str) -> str:
+    """The last tensor that still has more than one position, of those that all ways to ``targets`` lead
+    through: what CAMs look at.
+
+    Heads that start from different layers have it before they part.  Where there is none, the last one
+    before the targets that has positions.
+    """
+    upstream = set.intersection(*(graph.ancestors([target]) for target in targets)) - set(targets)
     axes = known_channel_axes(graph)
+    found = []
     for node in reversed(graph.nodes):
         name = node.outputs[0]
         shape = graph.value(name).shape
-        if name == target or name not in upstream or name not in axes or shape is None or len(shape) < 3:
+        if name not in upstream or name not in axes or shape is None or len(shape) < 3:
             continue
         positions = math.prod(int(shape[axis] or 1) for axis in spatial_axes(len(shape), axes[name]))
         if positions > 1 and _floating(graph, name):
-            return name
-    raise TargetError(
-        f"no layer before {target!r} has more than one position; CAM methods need one: name it with layer="
-    )
+            found.append(name)
+    if not found:
+        raise TargetError(
+            f"no layer before {', '.join(map(repr, targets))} has more than one position; "
+            "CAM methods need one: name it with layer="
+        )
+    return next((name for name in found if _carries_all(graph, name, targets)), found[0])
+
+
+def _carries_all(graph: Graph, name: str, targets: Sequence[str]) -> bool:
+    """Whether no way leads from the model's inputs to a target but through this tensor."""
+    reached = set(graph.inputs)
+    for node in graph.nodes:
+        if reached.intersection(node.reads):
+            reached.update(output for output in node.outputs if output != name)
+    return not reached.intersection(targets)

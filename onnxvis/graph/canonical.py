@@ -9,11 +9,13 @@ What rules may rely on in a canonical graph:
   have a bias as third input, which ONNX does not know.
 * BatchNormalization, Mul, Div, Add and Sub by per-channel constants that follow a layer are part of
   it; a BatchNormalization before one is part of it where that is exact (no padding).
+* Quantised operators are float ones between DequantizeLinear and QuantizeLinear (see ``quantized``).
 * Activations are one operator each, whatever pieces an exporter wrote them in (see ``activations``).
 * A constant operand of Add, Sub, Mul or Div has a shape that broadcasts by NumPy's rules.
 
-Merging drops tensors and never renames one, so that what a plan taps exists in the file.  Tensors
-that someone wants to look at are protected with ``keep``.
+Merging drops tensors and never renames one, so that what a plan taps exists in the file; real numbers
+that a quantised file only implies are in ``Graph.quantized``, computed from what exists.  Tensors that
+someone wants to look at are protected with ``keep``.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import numpy as np
 from .activations import whole_activations
 from .folding import fold_constants
 from .ir import Graph, Node, Value
+from .quantized import plain_quantization
 
 __all__ = ["LAYERS", "canonicalize", "is_layer"]
 
@@ -45,6 +48,7 @@ class Affine(NamedTuple):
 def canonicalize(graph: Graph, keep: Collection[str] = ()) -> Graph:
     """The canonical form of a graph; the tensors in ``keep`` (and the outputs) stay."""
     graph = fold_constants(graph)
+    graph = plain_quantization(graph, keep)
     graph = whole_activations(_plain_operands(graph), keep)
     protected = {*keep, *graph.outputs}
     return _merge_before(_merge_after(graph, protected), protected)
@@ -72,6 +76,8 @@ def _plain_operands(graph: Graph) -> Graph:
     for node in graph.nodes:
         if node.op_type == "Gemm" and not node.domain:
             node = _plain_gemm(node, graph, new)
+        elif node.domain == "com.microsoft" and node.op_type in ("FusedMatMul", "TransposeMatMul"):
+            node = _plain_product(node, graph, new)
         elif node.op_type in ("Add", "Sub", "Mul", "Div") and "broadcast" in node.attributes:
             node = _plain_broadcast(node, graph, new)
         nodes.append(node)
@@ -94,6 +100,28 @@ def _plain_gemm(node: Node, graph: Graph, new: list[Value]) -> Node:
         names.append(name)
     attributes = {name: 1 for name in ("transA", "transB") if given.get(name, 0)}
     return replace(node, inputs=tuple(names), attributes=attributes)
+
+
+def _plain_product(node: Node, graph: Graph, new: list[Value]) -> Node:
+    """Factor and turns of a fused product by constant weights are those of the weights.
+
+    What is left is a MatMul, where the data is multiplied as it is.
+    """
+    given, weight = node.attributes, graph.constant(node.inputs[1])
+    if weight is None or graph.is_constant(node.inputs[0]):
+        return node
+    if given.get("transBatchB", 0):
+        weight = np.moveaxis(weight, 0, -2)
+    if given.get("transB", 0) and weight.ndim > 1:
+        weight = weight.swapaxes(-1, -2)
+    scaled = weight * weight.dtype.type(given.get("alpha", 1.0))
+    new.append(Value.of(f"{node.inputs[1]} of {node.name}", scaled))
+    inputs = (node.inputs[0], new[-1].name)
+    left = {name: 1 for name in ("transA", "transBatchA") if given.get(name, 0)}
+    if left:
+        return replace(node, inputs=inputs, attributes=left)
+    opset = graph.opsets.get("", 13)
+    return replace(node, op_type="MatMul", domain="", opset=opset, inputs=inputs, attributes={})
 
 
 def _plain_broadcast(node: Node, graph: Graph, new: list[Value]) -> Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +12,14 @@ from onnx import AttributeProto, helper, numpy_helper
 
 from .ir import Graph, Node, Subgraph, Value
 
-__all__ = ["evaluate", "fold_constants", "make_node"]
+__all__ = ["RANDOM", "evaluate", "fold_constants", "make_node", "run_node"]
 
-# Not functions of their inputs, or nothing to compute.
-_NEVER = frozenset(
+# Not functions of their inputs.
+RANDOM = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
 # Operators whose first versions the reference leaves out, and the version that says the same.
-_EVALUATED_AS = {"DequantizeLinear": 19, "QuantizeLinear": 19}
+_EVALUATED_AS = {"DequantizeLinear": 19, "QuantizeLinear": 19, "Constant": 13}
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -30,7 +31,7 @@ def fold_constants(graph: Graph) -> Graph:
         return constants[name].constant if name in constants else graph.constant(name)
 
     for node in graph.nodes:
-        results = _results(node, graph, known)
+        results = _results(_as_read(node, graph), graph, known)
         if results is None or any(name in graph.outputs for name in node.outputs):
             nodes.append(node)
             continue
@@ -40,9 +41,21 @@ def fold_constants(graph: Graph) -> Graph:
     return graph.with_nodes(nodes, constants.values()) if constants else graph
 
 
+def _as_read(node: Node, graph: Graph) -> Node:
+    """The node without the outputs that nobody reads: the reference may not know these."""
+    if len(node.outputs) == 1:
+        return node
+    if node.op_type == "BatchNormalization" and node.opset < 14:  # further outputs were the training mode
+        node = replace(node, opset=15, attributes={**node.attributes, "training_mode": 1})
+    outputs = [name if name in graph.consumers else "" for name in node.outputs]
+    while outputs and not outputs[-1]:
+        outputs.pop()
+    return replace(node, outputs=tuple(outputs))
+
+
 def _results(node: Node, graph: Graph, known: Any) -> Sequence[np.ndarray[Any, Any]] | None:
     """What the node computes, where that is known without running the model."""
-    if node.domain or node.op_type in _NEVER:
+    if node.domain or node.op_type in RANDOM:
         return None
     if any(isinstance(value, Subgraph) for value in node.attributes.values()):
         return None
@@ -66,6 +79,13 @@ def _shape_of(node: Node, shape: tuple[int | str | None, ...] | None) -> list[np
 
 def evaluate(node: Node, inputs: Mapping[str, Any]) -> Sequence[np.ndarray[Any, Any]] | None:
     """Run one node on arrays; None where onnx's reference does not implement it."""
+    return run_node(make_node(node), node.opset, inputs)
+
+
+def run_node(
+    node: onnx.NodeProto, opset: int, inputs: Mapping[str, Any]
+) -> Sequence[np.ndarray[Any, Any]] | None:
+    """``evaluate`` for a node as the file has it, of the standard's version ``opset``."""
     from onnx.reference import ReferenceEvaluator
 
     fed = {name: array for name, array in inputs.items() if name}
@@ -78,19 +98,17 @@ def evaluate(node: Node, inputs: Mapping[str, Any]) -> Sequence[np.ndarray[Any, 
         helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
         for n, a in fed.items()
     ]
-    asked = [name for name in node.outputs if name]
-    graph = helper.make_graph(
-        [make_node(node)], "one", types, [onnx.ValueInfoProto(name=name) for name in asked]
-    )
+    asked = [name for name in node.output if name]
+    graph = helper.make_graph([node], "one", types, [onnx.ValueInfoProto(name=name) for name in asked])
     try:
-        opset = max(node.opset, _EVALUATED_AS.get(node.op_type, 0))
+        opset = max(opset, _EVALUATED_AS.get(node.op_type, 0))
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
         results = dict(zip(asked, ReferenceEvaluator(model).run(None, fed), strict=True))
     except Exception:  # an operator or a form of one that the reference does not know: not folded
         return None
     if not all(isinstance(result, np.ndarray | np.generic) for result in results.values()):
         return None
-    return [np.asarray(results.get(name, ())) for name in node.outputs]
+    return [np.asarray(results.get(name, ())) for name in node.output]
 
 
 def make_node(node: Node) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 
 from onnxvis.errors import UnknownNameError
 
-__all__ = ["Graph", "Node", "Subgraph", "TensorSpec", "Value"]
+__all__ = ["Graph", "Node", "Quantized", "Subgraph", "TensorSpec", "Value"]
 
 Dimension = int | str | None
 
@@ -121,11 +121,33 @@ class Node:
         return f"{self.name}: {', '.join(filter(None, self.outputs))} = {self.kind}({inputs})"
 
 
+@dataclass(frozen=True)
+class Quantized:
+    """How a tensor of real numbers follows from one of whole numbers: (source − zero point) · scale.
+
+    All are names of tensors of the file or of constants, ``zero_point`` "" where it is 0.  Scale and zero
+    point hold one number, one for each index of ``axis``, or one for each ``block_size`` indices of it.
+    """
+
+    source: str
+    scale: str
+    zero_point: str
+    axis: int = 1
+    block_size: int = 0
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The tensors that it is computed from."""
+        return tuple(filter(None, (self.source, self.scale, self.zero_point)))
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes in topological order, the tensors between them, the names of inputs and outputs.
 
     Graphs are equal where they are the same object.
+    ``quantized``: tensors that are computed from whole numbers, not asked of the runtime (see
+    ``graph.quantized``).
     """
 
     name: str
@@ -134,6 +156,7 @@ class Graph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     opsets: Mapping[str, int] = field(default_factory=dict)
+    quantized: Mapping[str, Quantized] = field(default_factory=dict)
 
     @cached_property
     def producers(self) -> Mapping[str, Node]:

@@ -1,14 +1,15 @@
 """From a file, bytes or a ModelProto to a Graph, and to what the runtime is given.
 
-The file itself is never rewritten: ``ModelFile.data`` are the bytes that run.  Only local functions
-are inlined first, since a runtime offers no tensor inside a function as output.
+The model is never rewritten: what runs is the file's structure (``ModelFile.stub``) and its weights.
+Only local functions and branches that are already decided are inlined, and fused layers taken apart
+first, since a runtime offers no tensor inside of them as output.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,20 +22,26 @@ from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from onnxvis.errors import ModelError
 
+from .branches import decide_branches, has_branches
+from .definitions import Definition, define, keep_defined
 from .ir import Graph, Node, Subgraph, Value
+from .unfusing import is_fused, unfuse
+from .weights import Array, Weights, attach, detach, detach_file, is_detached, read_external
 
 __all__ = ["ModelFile", "read_model"]
 
 
 @dataclass(frozen=True)
 class ModelFile:
-    """A model as it was given: serialized ``data``, its folder (external weights), its ``graph``.
+    """A model as it was given: its structure, its large ``weights`` by name, its ``graph``.
 
-    ``skeleton`` is the protocol buffer without the weights' numbers, for shape inference;
-    ``metadata`` the file's key-value pairs.
+    ``stub`` is the serialized model without the weights (see ``weights``), what runtime sessions are built
+    from; ``folder`` holds external weights of types that NumPy lacks.  ``skeleton`` is for shape inference:
+    weights are inputs of their types in it.  ``metadata``: the file's key-value pairs.
     """
 
-    data: bytes
+    stub: bytes
+    weights: Mapping[str, Array]
     folder: Path | None
     path: Path | None
     graph: Graph
@@ -42,29 +49,45 @@ class ModelFile:
     metadata: Mapping[str, str]
     producer: str
 
+    def model(self) -> onnx.ModelProto:
+        """The whole model, weights in it."""
+        return attach(self.stub, self.weights)
 
-def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> ModelFile:
+
+def read_model(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto, functions: Sequence[Definition] = ()
+) -> ModelFile:
     """Read a model from a path, bytes or a ModelProto.
 
-    Raises ModelError where it is missing, not ONNX, truncated, or lacks its external weights.
+    ``functions`` define operators that the runtime does not know (see ``definitions``).  Raises ModelError
+    where the model is missing, not ONNX, truncated, or lacks its external weights.
     """
     path = None
     if isinstance(source, onnx.ModelProto):
-        data, what = source.SerializeToString(), "the ModelProto"
+        proto, weights = _parse(lambda: detach(source.SerializeToString()), "the ModelProto")
     elif isinstance(source, bytes | bytearray | memoryview):
-        data, what = bytes(source), "the given bytes"
+        proto, weights = _parse(lambda: detach(bytes(source)), "the given bytes")
     else:
         path = Path(source)
-        data, what = _read_bytes(path), str(path)
-    proto = _parse(data, what)
-    folder = path.resolve().parent if path else None
+        _check_file(path)
+        proto, weights = _parse(lambda: detach_file(Path(source)), str(path))
+    what, folder = _described(source), path.resolve().parent if path else None
     _check_external(proto, folder, what)
+    weights.update(_read_externals(proto, folder))
     if proto.functions:
         proto = _inline(proto, what)
-        data = proto.SerializeToString()
-    graph = _build(proto, folder)
+    if has_branches(proto):
+        proto = decide_branches(proto)
+    if any(map(is_fused, proto.graph.node)):
+        proto = unfuse(proto)
+    graph = _build(proto, weights, folder)
+    if functions:
+        proto = define(proto, functions)
+        graph = keep_defined(graph, _build(proto, weights, folder))
+    used = {tensor.name for tensor in proto.graph.initializer}
     return ModelFile(
-        data=data,
+        stub=proto.SerializeToString(),
+        weights={name: array for name, array in weights.items() if name in used},
         folder=folder,
         path=path,
         graph=graph,
@@ -74,35 +97,41 @@ def read_model(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Mode
     )
 
 
-def _read_bytes(path: Path) -> bytes:
+def _described(source: Any) -> str:
+    """How errors call what was given."""
+    if isinstance(source, onnx.ModelProto):
+        return "the ModelProto"
+    return "the given bytes" if isinstance(source, bytes | bytearray | memoryview) else str(Path(source))
+
+
+def _check_file(path: Path) -> None:
     if path.is_dir():
         raise ModelError(f"{path} is a folder; give the .onnx file in it")
+    if not path.exists():
+        raise ModelError(f"there is no file {path}; give the path of an .onnx file, or zoo:NAME")
+
+
+def _parse(detached: Callable[[], tuple[bytes, Weights]], what: str) -> tuple[onnx.ModelProto, Weights]:
+    """Structure and weights; ModelError where there is no whole model."""
     try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ModelError(f"there is no file {path}; give the path of an .onnx file, or zoo:NAME") from None
+        stub, weights = detached()
+        proto = onnx.load_model_from_string(stub)
     except OSError as error:
-        raise ModelError(f"{path} cannot be read: {error.strerror or error}") from None
-
-
-def _parse(data: bytes, what: str) -> onnx.ModelProto:
-    try:
-        proto = onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf's own DecodeError, by whichever backend
+        raise ModelError(f"{what} cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # also protobuf's own DecodeError, by whichever backend
         raise ModelError(
-            f"{what} is not an ONNX model, or is cut off ({len(data)} bytes: {error}); "
-            "export or download it again"
+            f"{what} is not an ONNX model, or is cut off ({error}); export or download it again"
         ) from None
     if not proto.graph.output or not (proto.graph.node or proto.graph.initializer):
         raise ModelError(f"{what} holds no ONNX graph; export or download it again")
-    return proto
+    return proto, weights
 
 
 def _check_external(proto: onnx.ModelProto, folder: Path | None, what: str) -> None:
     """Every file of external weights is there and long enough."""
     problems: dict[str, str] = {}
     for tensor in proto.graph.initializer:
-        if not uses_external_data(tensor):
+        if not uses_external_data(tensor) or is_detached(tensor):
             continue
         info = ExternalDataInfo(tensor)
         if folder is None:
@@ -121,6 +150,17 @@ def _check_external(proto: onnx.ModelProto, folder: Path | None, what: str) -> N
             f"{what} keeps weights in other files, and of these {listed}; "
             f"put {'it' if len(problems) == 1 else 'them'} into {folder}"
         )
+
+
+def _read_externals(proto: onnx.ModelProto, folder: Path | None) -> Weights:
+    """The weights that lie in other files; their tensors are marked as detached."""
+    found: Weights = {}
+    for tensor in proto.graph.initializer:
+        if uses_external_data(tensor) and not is_detached(tensor) and folder is not None:
+            array = read_external(tensor, folder)
+            if array is not None:
+                found[tensor.name] = array
+    return found
 
 
 def _inline(proto: onnx.ModelProto, what: str) -> onnx.ModelProto:
@@ -163,16 +203,19 @@ def _drop_idle_padding(node: onnx.NodeProto) -> None:
             del node.attribute[i]
 
 
-def _build(proto: onnx.ModelProto, folder: Path | None) -> Graph:
+def _build(proto: onnx.ModelProto, weights: Weights, folder: Path | None) -> Graph:
     graph = proto.graph
     values: dict[str, Value] = {}
     for entry in (*graph.value_info, *graph.output, *graph.input):
         values[entry.name] = Value(entry.name, *type_of(entry))
     for tensor in graph.initializer:
-        values[tensor.name] = _initializer(tensor, folder)
+        if is_detached(tensor):
+            values[tensor.name] = Value.of(tensor.name, weights[tensor.name])
+        else:
+            values[tensor.name] = _initializer(tensor, folder)
     for sparse in graph.sparse_initializer:
         values[sparse.values.name] = Value.of(sparse.values.name, _dense(sparse))
-    weights = {name for name, value in values.items() if value.is_constant}
+    constants = {name for name, value in values.items() if value.is_constant}
     opsets = {_domain(entry.domain): entry.version for entry in proto.opset_import}
     names = _unique_names(graph.node)
     nodes = tuple(_node(node, name, opsets) for node, name in zip(graph.node, names, strict=True))
@@ -180,7 +223,7 @@ def _build(proto: onnx.ModelProto, folder: Path | None) -> Graph:
         name=graph.name,
         nodes=nodes,
         values=values,
-        inputs=tuple(entry.name for entry in graph.input if entry.name not in weights),
+        inputs=tuple(entry.name for entry in graph.input if entry.name not in constants),
         outputs=tuple(entry.name for entry in graph.output),
         opsets=opsets,
     )

@@ -13,6 +13,7 @@ from onnx import helper, shape_inference
 from .folding import fold_constants
 from .ir import Graph, Value
 from .load import ModelFile, type_of
+from .sequences import without_sequences
 
 __all__ = ["Types", "infer", "specialize"]
 
@@ -33,6 +34,10 @@ def infer(file: ModelFile, inputs: Mapping[str, tuple[int, ...]] | None = None) 
         for entry in model.graph.output:
             if entry.type.HasField("tensor_type"):
                 entry.type.tensor_type.ClearField("shape")
+    for node in model.graph.node:
+        if node.op_type == "STFT" and not any(entry.name == "onesided" for entry in node.attribute):
+            # The default, for which the inference of onnx 1.23 takes another than its own specification.
+            node.attribute.append(helper.make_attribute("onesided", 1))
     try:
         model = shape_inference.infer_shapes(model, data_prop=True)
     except Exception:  # a malformed or unknown operator: the runtime is asked for the shapes instead
@@ -47,6 +52,9 @@ def with_types(graph: Graph, types: Types) -> Graph:
     names = {name for node in graph.nodes for name in node.outputs if name}
     for name in names.union(graph.inputs):
         dtype, shape = types.get(name, (None, None))
+        if name in graph.quantized and name not in types:  # not in the file: shaped as what it is made of
+            source = graph.quantized[name].source
+            shape = types[source][1] if source in types else graph.value(source).shape
         old = graph.value(name)
         if not old.is_constant:
             values[name] = Value(name, dtype or old.dtype, shape if shape is not None else old.shape)
@@ -54,7 +62,7 @@ def with_types(graph: Graph, types: Types) -> Graph:
 
 
 def specialize(graph: Graph, file: ModelFile, inputs: Mapping[str, tuple[int, ...]], probe: Probe) -> Graph:
-    """The graph for inputs of these shapes: all shapes known, shape arithmetic folded away.
+    """The graph for inputs of these shapes: all of them known, shape arithmetic folded, no sequences.
 
     ``probe`` runs the model and reports the types of tensors that ONNX's shape inference cannot
     tell (operators of other domains, shapes that depend on values).
@@ -71,9 +79,10 @@ def specialize(graph: Graph, file: ModelFile, inputs: Mapping[str, tuple[int, ..
     unknown = [
         name for node in graph.nodes for name in node.outputs if name and not _complete(graph.value(name))
     ]
+    unknown = [name for name in unknown if name in file.graph.producers]
     if unknown:
         graph = fold_constants(with_types(graph, probe(unknown)))
-    return graph
+    return without_sequences(graph)
 
 
 def _complete(value: Value) -> bool:

@@ -9,7 +9,7 @@ import onnxvis
 from onnxvis.engine.engine import Engine
 from onnxvis.engine.runtime import Runtime
 from onnxvis.errors import TargetError
-from onnxvis.graph.analysis import channel_axes, last_spatial, logits, nonnegative
+from onnxvis.graph.analysis import channel_axes, last_spatial, logits, nonnegative, unit_axis
 from onnxvis.graph.load import read_model
 
 node = helper.make_node
@@ -122,6 +122,36 @@ def test_the_last_spatial_layer():
     graph = specialized(small_cnn(), x=normal(2, 3, 12, 12))
     assert last_spatial(graph, "logits") == "r2"
     assert last_spatial(graph, "r2") == "c2"
+
+
+def test_the_last_spatial_layer_of_two_heads_is_before_they_part():
+    """Heads at two depths, joined as detectors do: the deeper map tells nothing of the other head."""
+    nodes = [
+        node("Conv", ["x", "w"], ["trunk"]),
+        node("Conv", ["trunk", "v"], ["near"]),
+        node("MaxPool", ["trunk"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        node("Conv", ["p", "v"], ["far"]),
+        node("Reshape", ["near", "rows"], ["a"]),
+        node("Reshape", ["far", "rows"], ["b"]),
+        node("Concat", ["a", "b"], ["y"], axis=2),
+    ]
+    weights = {"w": normal(4, 3, 3, 3), "v": normal(5, 4, 1, 1), "rows": np.array([0, 5, -1], np.int64)}
+    graph = specialized(build(nodes, {"x": [1, 3, 8, 8]}, ["y"], weights), x=normal(1, 3, 8, 8))
+    assert last_spatial(graph, "y") == "trunk"
+    assert last_spatial(graph, "far") == "p"
+    assert last_spatial(graph, "near", "far") == "trunk"
+    assert unit_axis(graph, "y") == 1
+
+
+@pytest.mark.parametrize(("opset", "axis", "expected"), [(17, 2, 2), (17, 1, 1), (9, 2, 2), (9, 1, 1)])
+def test_a_softmax_tells_where_the_units_are(opset, axis, expected):
+    """Boxes × classes out of a Reshape, which says nothing; before opset 13 a softmax may flatten axes."""
+    nodes = [
+        node("Reshape", ["x", "rows"], ["scores"]),
+        node("Softmax", ["scores"], ["y"], axis=axis),
+    ]
+    model = build(nodes, {"x": [1, 24]}, ["y"], {"rows": np.array([1, 6, 4], np.int64)}, opset=opset)
+    assert unit_axis(specialized(model, x=normal(1, 24)), "scores") == expected
 
 
 def test_no_spatial_layer():

@@ -198,6 +198,24 @@ def test_weights_behind_other_operators_are_constants():
     np.testing.assert_allclose(graph.constant("w"), (array.astype(np.float32) - 3) * np.float32(0.1))
 
 
+def test_weights_standardized_by_a_batch_norm_are_constants():
+    """Exporters write weight standardization as one in training mode, with outputs that nobody reads."""
+    parameters = {
+        "scale": normal(6), "shift": normal(6), "mean": normal(6), "variance": abs(normal(6)) + 1,
+        "shape": np.array([6, 4, 3, 3]), "flat": normal(1, 6, 36),
+    }  # fmt: skip
+    outputs = ["standard", "mean_out", "variance_out", "saved_mean", "saved_variance"]
+    nodes = [
+        node("BatchNormalization", ["flat", "scale", "shift", "mean", "variance"], outputs),
+        node("Reshape", ["standard", "shape"], ["w"]),
+        node("Conv", ["x", "w"], ["y"]),
+    ]
+    model = build(nodes, X, ["y"], parameters, opset=13)
+    graph = canonical(model)
+    assert kinds(graph) == ["Conv"]
+    check_same(model, graph)
+
+
 def test_operands_of_the_old_kind_of_broadcasting():
     nodes = [node("Conv", ["x", "w"], ["c"]), node("Add", ["c", "b"], ["y"], broadcast=1, axis=1)]
     model = build(nodes, X, ["y"], {"w": normal(6, 4, 3, 3), "b": normal(6)}, opset=6)
@@ -221,7 +239,7 @@ def test_real_models_compute_the_same(path):
         file = read_model(path)
         graph = canonicalize(with_types(file.graph, infer(file)))
         feeds = {name: _noise(graph.value(name)) for name in graph.inputs}
-        theirs = run_plain(file.data, feeds)
+        theirs = run_plain(file.model(), feeds)
     except OnnxvisError as error:
         pytest.skip(str(error))
     except Exception as error:
@@ -233,7 +251,9 @@ def test_real_models_compute_the_same(path):
     for ours, expected in zip(run_plain(to_model(graph), feeds), theirs, strict=True):
         if isinstance(expected, np.ndarray) and expected.dtype.kind == "f":
             compared += 1
-            limit = (1e-2 if half else 3e-5) * np.abs(expected).max()
+            # One number rounded the other way sets off others in every quantised layer behind it.
+            tolerance = 1e-2 if half else 0.1 if graph.quantized else 3e-5
+            limit = tolerance * np.abs(expected).max()
             np.testing.assert_allclose(ours, expected, atol=limit, rtol=0)
         elif not isinstance(expected, np.ndarray):
             compared += 1
