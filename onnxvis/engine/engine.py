@@ -8,23 +8,28 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from onnxvis.errors import UsageError
+from onnxvis.errors import UnsupportedError, UsageError
 from onnxvis.graph.canonical import canonicalize
-from onnxvis.graph.ir import Graph
+from onnxvis.graph.ir import Graph, Quantized
 from onnxvis.graph.load import ModelFile
 from onnxvis.graph.shapes import infer, specialize, with_types
+from onnxvis.ops.device import device_ops
+from onnxvis.ops.host import HostOps
 from onnxvis.ops.trace import NotTraceableError
 from onnxvis.rules import registry
+from onnxvis.rules.dequantization import dequantized
 
 from .compiled import CompiledExecutor
+from .device import DeviceExecutor
 from .forward import Forward, Record
 from .host import HostExecutor
+from .mixed import MixedExecutor
 from .plan import Pass, make_plan
 from .runtime import Runtime
 
 __all__ = ["Engine", "Executor"]
 
-Executor = CompiledExecutor | HostExecutor
+Executor = CompiledExecutor | DeviceExecutor | HostExecutor | MixedExecutor
 Seeds = Mapping[str, np.ndarray[Any, Any]]
 T = TypeVar("T")
 
@@ -32,20 +37,31 @@ T = TypeVar("T")
 class Engine:
     """Runs forward and backward passes over a model file, and keeps what it has built.
 
-    ``executor``: "compiled", "host", or "auto" (compiled, host where a rule cannot be traced).
+    ``executor``: "compiled", "host", "device", or "auto" (on a GPU device, else compiled; the steps whose
+    rule is plain Python on the host).
     """
 
     PLANS, GRAPHS = 16, 16  # how many are kept
 
     def __init__(self, file: ModelFile, runtime: Runtime, executor: str = "auto") -> None:
-        if executor not in ("auto", "compiled", "host"):
-            raise UsageError(f"no executor {executor!r}; there are 'auto', 'compiled' and 'host'")
+        if executor not in ("auto", "compiled", "host", "device"):
+            raise UsageError(f"no executor {executor!r}; there are 'auto', 'compiled', 'host' and 'device'")
         self.file, self.runtime, self.executor = file, runtime, executor
+        self.on_gpu = executor == "device" or (executor == "auto" and runtime.device == "cuda")
+        if self.on_gpu:
+            if runtime.asked == "cpu":
+                raise UsageError("the executor 'device' is a GPU's; leave out device='cpu', or the executor")
+            device_ops(np.float32, runtime.precision)  # fails early where there is no GPU
         self.forward = Forward(file, runtime)
         self.file_graph = with_types(file.graph, infer(file))
         self.graph = canonicalize(self.file_graph)
         self._graphs: OrderedDict[Hashable, Graph] = OrderedDict()
         self._executors: OrderedDict[Hashable, Executor] = OrderedDict()
+
+    @property
+    def device(self) -> str:
+        """Where it computes: "cpu", "cuda", or "cpu+cuda" (forward on the one, backward on the other)."""
+        return "cpu+cuda" if self.on_gpu and self.runtime.device == "cpu" else self.runtime.device
 
     @property
     def free_batch(self) -> bool:
@@ -55,7 +71,7 @@ class Engine:
 
     def tensor(self, name: str) -> str:
         """The tensor of this name, or the first output of the file's node of this name."""
-        return self.file_graph.tensor(name)
+        return name if name in self.graph.quantized else self.file_graph.tensor(name)
 
     def _hidden(self, tensors: Iterable[str]) -> frozenset[str]:
         """Those of the file's tensors that the canonical graph merged away."""
@@ -86,14 +102,23 @@ class Engine:
     def _build(self, graph: Graph, backward: Pass, seeds: tuple[str, ...], wrt: tuple[str, ...]) -> Executor:
         plan = make_plan(graph, backward, seeds, wrt)
         dtype = self._dtype(graph, seeds)
-        if self.executor == "host" or (self.executor == "auto" and not plan.traceable):
+        if self.executor == "host":
             return HostExecutor(plan, dtype)
+        if self.executor == "auto" and not plan.traceable:
+            return MixedExecutor(plan, self.runtime, dtype)
+        if self.on_gpu:
+            if not plan.traceable:
+                raise UnsupportedError(
+                    f"{backward.label} uses a rule in plain Python, which the executor 'device' cannot run; "
+                    "use executor='auto'"
+                )
+            return DeviceExecutor(plan, device_ops(dtype, self.runtime.precision))
         try:
             return CompiledExecutor(plan, self.runtime, dtype)
         except NotTraceableError:
             if self.executor == "compiled":
                 raise
-            return HostExecutor(plan, dtype)
+            return MixedExecutor(plan, self.runtime, dtype)
 
     @staticmethod
     def _dtype(graph: Graph, seeds: tuple[str, ...]) -> np.dtype[Any]:
@@ -102,8 +127,28 @@ class Engine:
         return double if any(graph.value(name).dtype == double for name in seeds) else np.dtype(np.float32)
 
     def run(self, feeds: Seeds, names: Iterable[str]) -> Record:
-        """A forward pass that keeps ``names``."""
-        return self.forward.run(feeds, names)
+        """A forward pass that keeps ``names``.
+
+        Real numbers that the file does not hold are computed from the whole ones that it does.
+        """
+        names = tuple(names)
+        absent = self._absent(names)
+        if not absent:
+            return self.forward.run(feeds, names)
+        sources = (n for meaning in absent.values() for n in meaning.reads if not self.graph.is_constant(n))
+        record = self.forward.run(feeds, (*(n for n in names if n not in absent), *sources))
+        ops = HostOps(np.float32)
+
+        def read(name: str) -> np.ndarray[Any, Any]:
+            content = self.graph.constant(name)
+            return record[name] if content is None else content
+
+        return Record(record.raw, {n: dequantized(meaning, ops, read) for n, meaning in absent.items()})
+
+    def _absent(self, names: Iterable[str]) -> dict[str, Quantized]:
+        """Those of the canonical graph's tensors that only follow from whole numbers in the file."""
+        known, file = self.graph.quantized, self.file_graph.values
+        return {name: known[name] for name in names if name in known and name not in file}
 
     def vjp(
         self,
@@ -117,13 +162,14 @@ class Engine:
         """One forward and one backward pass.
 
         ``seed``: arrays by tensor name, or a function of the record that makes them, for the tensors
-        ``at``; ``also``: further tensors to keep.  Returns the record and what arrived at ``wrt``.
+        ``at``; ``also``: further tensors to keep.  Returns the record of these and what arrived at ``wrt``.
         """
         at = tuple(at)
         executor = self.backward(feeds, backward, at, wrt)
         record = self.run(feeds, (*executor.needs, *at, *also))
         seeds = seed(record) if callable(seed) else seed
-        return record, executor.backward(record, seeds)
+        kept = record.only((*at, *also))
+        return kept, executor.backward(record, seeds)
 
 
 def _shapes(feeds: Seeds) -> Hashable:

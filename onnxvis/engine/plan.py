@@ -69,8 +69,13 @@ class Plan:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Tensors of the forward pass that the rules declare to need, constants excepted."""
-        names = (name for step in self.steps for name in needed(step.rule.needs, step.node))
+        """Tensors of the forward pass that the rules declare to need, constants excepted.
+
+        For one of real numbers that is computed from whole ones: these.
+        """
+        quantized = self.graph.quantized
+        declared = (name for step in self.steps for name in needed(step.rule.needs, step.node))
+        names = (part for n in declared for part in (quantized[n].reads if n in quantized else (n,)))
         return tuple(dict.fromkeys(name for name in names if not self.graph.is_constant(name)))
 
     @property
@@ -89,19 +94,22 @@ def make_plan(graph: Graph, backward: Pass, seeds: Iterable[str], wrt: Iterable[
     assigned = backward.on(graph, seeds)
     upstream = graph.ancestors(seeds)
     reached: set[str] = set(wrt)
-    stopped: list[Node] = []
+    stopped: list[tuple[Node, str]] = []
     found: list[tuple[Node, Rule | None, frozenset[int]]] = []
     for node in graph.nodes:
         if not upstream.intersection(node.outputs) or not reached.intersection(node.reads):
             continue
-        if (node.domain, node.op_type) in registry.stops:
-            stopped.append(node)
+        why = registry.stops.get((node.domain, node.op_type))
+        if why is not None:
+            stopped.append((node, why))
             continue
         rule = registry.find(node.op_type, assigned(node).rule, node.domain, node.opset)
         allowed = range(len(node.inputs)) if rule is None or rule.inputs is None else rule.inputs(node, graph)
         wanted = frozenset(i for i in allowed if i < len(node.inputs) and node.inputs[i] in reached)
         if wanted or rule is None:
-            reached.update(filter(None, node.outputs))
+            ends = _stopped_outputs(node)
+            stopped += [(node, why) for name, why in ends.items() if name in upstream]
+            reached.update(name for name in node.outputs if name and name not in ends)
             found.append((node, rule, wanted))
     _check_reached(graph, seeds, wrt, reached, stopped)
     steps = _needed_steps(found, seeds, graph)
@@ -112,6 +120,13 @@ def make_plan(graph: Graph, backward: Pass, seeds: Iterable[str], wrt: Iterable[
         if rule is not None
     )
     return Plan(graph, tuple(planned), seeds, wrt)
+
+
+def _stopped_outputs(node: Node) -> dict[str, str]:
+    """Outputs that nothing can be propagated back from (indices, masks), and why."""
+    reasons = registry.stopped_outputs
+    found = ((name, reasons.get((node.domain, node.op_type, i))) for i, name in enumerate(node.outputs))
+    return {name: why for name, why in found if name and why}
 
 
 def _settings(rule: Rule, choice: Choice, backward: Pass) -> dict[str, Any]:
@@ -133,12 +148,16 @@ def _needed_steps(
 
 
 def _check_reached(
-    graph: Graph, seeds: Iterable[str], wrt: Iterable[str], reached: set[str], stopped: Sequence[Node]
+    graph: Graph,
+    seeds: Iterable[str],
+    wrt: Iterable[str],
+    reached: set[str],
+    stopped: Sequence[tuple[Node, str]],
 ) -> None:
     missed = [name for name in seeds if name not in reached]
     if not missed:
         return
-    reasons = "; ".join(f"{n.kind} ({n.name}): {registry.stops[n.domain, n.op_type]}" for n in stopped[:5])
+    reasons = "; ".join(f"{node.kind} ({node.name}): {why}" for node, why in stopped[:5])
     raise TargetError(
         f"the target {missed[0]!r} does not depend on {', '.join(map(repr, wrt))} "
         "in a way that can be followed"
@@ -173,6 +192,9 @@ def _missing(node: Node, method: str) -> str:
     if any(isinstance(value, Subgraph) for value in node.attributes.values()):
         return f"{node.kind} runs a subgraph of its own, which onnxvis does not look into"
     known = registry.methods_of(node.op_type, node.domain)
+    why = registry.refusals.get((node.domain, node.op_type))
+    if why is not None and not known:
+        return f"no {method!r} rule for {node.kind}: {why}"
     *_, root = registry.lineage(method)
     domain = f", domain={node.domain!r}" if node.domain else ""
     return (

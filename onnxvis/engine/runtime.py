@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from onnxvis.errors import MissingRuntimeError, ModelError, UnsupportedError, UsageError
+from onnxvis.errors import MissingRuntimeError, ModelError, OnnxvisError, UsageError
+from onnxvis.ops.device import PRECISIONS, find_gpu
 
 __all__ = ["Runtime", "import_onnxruntime"]
 
 INSTALL = (
     "pip install 'onnxvis[cpu]'  (or 'onnxvis[cuda12]', 'onnxvis[cuda13]' for an NVIDIA GPU; choose one)"
 )
+GPU_INSTALL = "pip install 'onnxvis[cuda12]' (or 'onnxvis[cuda13]')"
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 def import_onnxruntime() -> Any:
@@ -31,21 +35,67 @@ def import_onnxruntime() -> Any:
 
 
 class Runtime:
-    """Builds and runs sessions on one device with a number of threads (None: one a core)."""
+    """Builds and runs sessions on one device with a number of threads (None: one a core).
 
-    def __init__(self, device: str = "auto", threads: int | None = None) -> None:
+    ``device``: "cpu", "cuda", or "auto", which is the CPU: no GPU has run this version yet (docs/gpu.md).
+    ``precision``: of float32 convolutions and products on a GPU, see ``ops.device.PRECISIONS``.
+    ``custom_ops``: libraries with operators that onnxruntime does not have.
+    """
+
+    def __init__(
+        self,
+        device: str = "auto",
+        threads: int | None = None,
+        precision: str = "float32",
+        custom_ops: Sequence[str | os.PathLike[str]] = (),
+    ) -> None:
         if device not in ("auto", "cpu", "cuda"):
             raise UsageError(f"no device {device!r}; there are 'auto', 'cpu' and 'cuda'")
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise UsageError(f"threads must be a positive whole number or None, not {threads!r}")
+        if precision not in PRECISIONS:
+            raise UsageError(f"no precision {precision!r}; there are {', '.join(map(repr, PRECISIONS))}")
         self.module = import_onnxruntime()
+        self.asked, self.device = device, "cpu"
+        self.threads, self.precision = threads, precision
+        self.providers: list[Any] = [CPU]
+        self.custom_ops = [Path(library) for library in custom_ops]
+        self._check_libraries()
         if device == "cuda":
-            raise UnsupportedError(
-                "device 'cuda' was asked for, but the CUDA engine is not part of this version; "
-                "use device='cpu'"
+            self._check_available()
+            self.device = "cuda"
+            self.gpu = find_gpu()
+            self.providers = [(CUDA, self._cuda_options()), CPU]
+
+    def _check_libraries(self) -> None:
+        for library in self.custom_ops:
+            if not library.is_file():
+                raise UsageError(f"there is no library of operators {library}; give the path of the file")
+            try:
+                self.module.SessionOptions().register_custom_ops_library(str(library))
+            except Exception as error:
+                raise UsageError(
+                    f"{library} is not a library of operators that onnxruntime {self.module.__version__} "
+                    f"can load: {first_line(error)}"
+                ) from None
+
+    def _check_available(self) -> None:
+        available = self.module.get_available_providers()
+        if CUDA not in available:
+            raise MissingRuntimeError(
+                f"device 'cuda' was asked for, but this onnxruntime ({self.module.__version__}) has only "
+                f"{', '.join(available)}; run: pip uninstall onnxruntime, then {GPU_INSTALL}; or use "
+                "executor='device' alone, which walks back on the GPU what the CPU computed"
             )
-        self.device, self.threads = "cpu", threads
-        self.providers = ["CPUExecutionProvider"]
+
+    def _cuda_options(self) -> dict[str, str]:
+        """One stream with CuPy, memory as it is needed, and TF32 only where it was asked for."""
+        return {
+            "device_id": str(self.gpu.index),
+            "user_compute_stream": str(self.gpu.stream.ptr),
+            "arena_extend_strategy": "kSameAsRequested",
+            "use_tf32": str(int(self.precision == "tf32")),
+        }
 
     def session(
         self,
@@ -62,21 +112,47 @@ class Runtime:
             options.add_session_config_entry(
                 "session.model_external_initializers_file_folder_path", str(folder)
             )
+        values = [self.value(array) for array in (weights or {}).values()]
         if weights:
-            options.add_external_initializers([*weights], [self.value(array) for array in weights.values()])
+            options.add_external_initializers([*weights], values)
         try:
-            return self.module.InferenceSession(data, options, providers=self.providers)
+            session = self.module.InferenceSession(data, options, providers=self.providers)
         except Exception as error:  # onnxruntime raises classes of its own, one a status code
             raise ModelError(
                 f"onnxruntime {self.module.__version__} cannot run this model: {first_line(error)}"
             ) from None
+        if self.device == "cuda" and CUDA not in session.get_providers():
+            raise MissingRuntimeError(
+                "device 'cuda' was asked for, but onnxruntime fell back to "
+                f"{', '.join(session.get_providers())}: its CUDA provider could not be loaded, as where CUDA "
+                f"or cuDNN is of another version; run: {GPU_INSTALL}, or use device='cpu'"
+            )
+        session.weights = values  # it reads some where they lie: they must live as long as it does
+        return session
 
     def run(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
-        """Run with OrtValues in and out."""
+        """Run with OrtValues in and out; on a GPU, tensors stay there."""
         try:
+            if self.device == "cuda":
+                return self._run_on_gpu(session, outputs, feeds)
             return list(session.run_with_ort_values(list(outputs), dict(feeds)))
         except Exception as error:
+            if self.device == "cuda" and "Failed to allocate memory" in str(error):
+                shapes = (tuple(value.shape()) for value in feeds.values())
+                raise out_of_memory("forward", shapes, first_line(error)) from None
             raise ModelError(f"onnxruntime could not run the model: {first_line(error)}") from None
+
+    def _run_on_gpu(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+        """With I/O binding, which waits for the stream before it returns."""
+        types = {entry.name: entry.type for entry in session.get_outputs()}
+        binding = session.io_binding()
+        for name, value in feeds.items():
+            binding.bind_ortvalue_input(name, value)
+        for name in outputs:
+            on_gpu = types[name].startswith("tensor(") and types[name] != "tensor(string)"
+            binding.bind_output(name, *(("cuda", self.gpu.index) if on_gpu else ("cpu",)))
+        session.run_with_iobinding(binding)
+        return list(binding.get_outputs())
 
     def value(self, array: np.ndarray[Any, Any]) -> Any:
         """An OrtValue that holds the array."""
@@ -86,12 +162,22 @@ class Runtime:
         options = self.module.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = self.threads or 0
+        for library in self.custom_ops:
+            options.register_custom_ops_library(str(library))
         # Forward and backward run in turn. A pool whose threads spin after the one would hold the cores
         # that the other needs (measured on two cores, a SqueezeNet gradient: 62 ms instead of 27). One
         # pool for both is onnxruntime's global one, and once that exists, every other session of the
         # process that did not ask for it fails: not for a library to decide.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return options
+
+
+def out_of_memory(which: str, shapes: Iterable[tuple[int, ...]], why: object) -> OnnxvisError:
+    """What to say where a GPU is too small for the ``which`` pass over inputs of these shapes."""
+    samples = next((shape[0] for shape in shapes if shape), 1)
+    what = f"{samples} samples" if samples > 1 else "one sample"
+    advice = f"try batches of {samples // 2}" if samples > 1 else "use device='cpu' or a smaller input"
+    return OnnxvisError(f"the GPU has too little memory for the {which} pass of {what} ({why}); {advice}")
 
 
 def first_line(error: Exception) -> str:

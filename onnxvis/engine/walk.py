@@ -17,11 +17,18 @@ from .plan import Plan, PlannedStep
 __all__ = ["walk"]
 
 
-def walk(plan: Plan, ops: Ops, read: Callable[[str], Array], seeds: Mapping[str, Array]) -> dict[str, Array]:
+def walk(
+    plan: Plan,
+    ops: Ops,
+    read: Callable[[str], Array],
+    seeds: Mapping[str, Array],
+    done: Callable[[PlannedStep], None] = lambda planned: None,
+) -> dict[str, Array]:
     """What arrives at each tensor of ``plan.wrt`` when the seeds are walked back.
 
     ``read`` gives a tensor of the forward pass as an array of the executor.  What arrives at a tensor
-    from several sides is summed; it is let go of as soon as it has been passed on.
+    from several sides is summed; it is let go of as soon as it has been passed on.  ``done`` hears of
+    every step once it is over, so that an executor can let go of what no later one reads.
     """
     arrived: dict[str, list[Array]] = {name: [seed] for name, seed in seeds.items()}
     results: dict[str, Array] = {}
@@ -46,6 +53,7 @@ def walk(plan: Plan, ops: Ops, read: Callable[[str], Array], seeds: Mapping[str,
                 g = ops.constant(g) if isinstance(g, np.ndarray | np.generic) else g
                 _check_shape(planned, index, g, step)
                 arrived.setdefault(node.inputs[index], []).append(g)
+        done(planned)
     for name in plan.wrt:
         if name not in results:
             take(name)

@@ -28,6 +28,9 @@ class HostOps(Ops):
     def zeros(self, shape: Shape) -> Array:
         return np.zeros(shape, self.dtype)
 
+    def numbers(self, x: Array) -> Array:
+        return x.astype(self.dtype, copy=False)
+
     def where(self, condition: Array, a: Array | float, b: Array | float = 0.0) -> Array:
         return np.where(condition, *(np.asarray(v, self.dtype) for v in (a, b)))
 

@@ -45,6 +45,10 @@ class Ops(ABC):
     def zeros(self, shape: Shape) -> Array:
         """Zeros of ``dtype``."""
 
+    @abstractmethod
+    def numbers(self, x: Array) -> Array:
+        """Whole numbers or booleans as numbers of ``dtype``."""
+
     # ---- one number at a time --------------------------------------------------------------------
 
     @abstractmethod
@@ -199,6 +203,26 @@ class Ops(ABC):
         return z + self.where(z >= 0, epsilon, -epsilon)
 
     stab = stabilize
+
+    def gate(self, g: Array, x: Array, rectified: bool = False) -> Array:
+        """g where x > 0, else 0; ``rectified``: g⁺ there."""
+        return self.where(x > 0, self.positive(g) if rectified else g)
+
+    def split(self, x: Array) -> tuple[Array, Array]:
+        """x⁺ and x⁻."""
+        return self.positive(x), self.negative(x)
+
+    def quotient(self, r: Array, z: Array, epsilon: float = 1e-6) -> Array:
+        """R / stab(z)."""
+        return r / self.stabilize(z, epsilon)
+
+    def sum_of_products(self, *pairs: tuple[Array, Array]) -> Array:
+        """Σ aᵢ·bᵢ over one or more pairs."""
+        (a, b), *others = pairs
+        total = a * b
+        for a, b in others:
+            total = total + a * b
+        return total
 
     def mean(self, x: Array, axes: Sequence[int], keepdims: bool = False) -> Array:
         """Arithmetic mean over the axes."""

@@ -7,10 +7,12 @@ where, by ``positions`` among others.  Importing this package registers all of t
 
 from . import gradient, lrp, rectifiers
 from .composites import Composite
-from .registry import Linear, Rule, linear, lrp_rule, registry, rule, stop
+from .registry import Linear, Rule, linear, lrp_rule, refuse, registry, rule, stop
 from .step import Step
 
 __all__ = [
-    "Composite", "Linear", "Rule", "Step", "gradient", "linear", "lrp", "lrp_rule", "rectifiers", "registry",
-    "rule", "stop",
+    "Composite", "Linear", "Rule", "Step", "gradient", "linear", "lrp", "lrp_rule", "rectifiers", "refuse",
+    "registry", "rule", "stop",
 ]  # fmt: skip
+
+registry.complete()

@@ -11,7 +11,8 @@ Clip                                      relu(g)             relu(g) where y is
 HardSigmoid, ThresholdedRelu, Shrink      relu(g)             relu(gradient)
 LeakyRelu, PRelu                          relu(g)             relu(g) where x > 0
 HardSwish, Elu, Selu, Celu, Mish, Swish,  relu(gradient)      relu(gradient)
-Gelu, Softplus, Softsign, Sigmoid, Tanh
+Gelu, Softplus, Softsign, Sigmoid, Tanh,
+ScaledTanh, ParametricSoftplus
 ========================================  ==================  ====================================
 """
 
@@ -39,12 +40,12 @@ def rectified(step: Step, g: Array) -> Array:
 
 @rule("Relu", method=GUIDED, needs="y")
 def guided_relu(step: Step, g: Array) -> Array:
-    return step.where(step.y > 0, step.positive(g))
+    return step.gate(g, step.y, rectified=True)
 
 
 @rule("LeakyRelu", "PRelu", method=GUIDED, needs="x", inputs=(0,))
 def guided_leaky_relu(step: Step, g: Array) -> Array:
-    return step.where(step.x > 0, step.positive(g))
+    return step.gate(g, step.x, rectified=True)
 
 
 def _positive_gradient(op_types: str, *methods: str, domain: str = "") -> None:
@@ -66,5 +67,5 @@ def _positive_part(body: Callable[..., Any]) -> Callable[[Step, Array], Array]:
 
 _positive_gradient("Clip HardSigmoid ThresholdedRelu Shrink", GUIDED)
 _positive_gradient("HardSwish Elu Selu Celu Mish Swish Gelu", DECONVNET, GUIDED)
-_positive_gradient("Softplus Softsign Sigmoid Tanh", DECONVNET, GUIDED)
-_positive_gradient("Gelu BiasGelu FastGelu", DECONVNET, GUIDED, domain="com.microsoft")
+_positive_gradient("Softplus Softsign Sigmoid Tanh ScaledTanh ParametricSoftplus", DECONVNET, GUIDED)
+_positive_gradient("Gelu BiasGelu FastGelu QuickGelu", DECONVNET, GUIDED, domain="com.microsoft")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from .step import Step
 
-__all__ = ["Linear", "Method", "Registry", "Rule", "linear", "lrp_rule", "registry", "rule", "stop"]
+__all__ = ["Linear", "Method", "Registry", "Rule", "linear", "lrp_rule", "refuse", "registry", "rule", "stop"]
 
 Body = Callable[..., Any]
 _versions = itertools.count(1)
@@ -118,7 +118,10 @@ class Registry:
         self.linears: dict[tuple[str, str], Linear] = {}
         self.for_linear: dict[str, Rule] = {}
         self.stops: dict[tuple[str, str], str] = {}
+        self.stopped_outputs: dict[tuple[str, str, int], str] = {}
+        self.refusals: dict[tuple[str, str], str] = {}
         self.version = 0  # changes whenever a rule does: what was compiled with another is stale
+        self._complete = False  # onnxvis' own rules are all there: those of plugins may follow
         self._plugins_loaded = False
 
     # ---- registering -----------------------------------------------------------------------------
@@ -163,9 +166,13 @@ class Registry:
         finally:
             vars(self).update(saved)
 
+    def complete(self) -> None:
+        """Declare that onnxvis' own rules are registered: a plugin imports what they are registered with."""
+        self._complete = True
+
     def load_plugins(self) -> None:
         """Import what installed packages announce in the entry point group ``onnxvis.rules``."""
-        if self._plugins_loaded:
+        if self._plugins_loaded or not self._complete:
             return
         self._plugins_loaded = True
         from importlib.metadata import entry_points
@@ -351,6 +358,14 @@ def lrp_rule(
     return register
 
 
-def stop(*op_types: str, why: str, domain: str = "") -> None:
-    """Declare operators that nothing can be propagated through, and why."""
-    registry.stops.update({(domain, op_type): why for op_type in op_types})
+def stop(*op_types: str, why: str, domain: str = "", output: int | None = None) -> None:
+    """Declare operators (or one of their outputs) that nothing can be propagated through, and why."""
+    if output is None:
+        registry.stops.update({(domain, op_type): why for op_type in op_types})
+    else:
+        registry.stopped_outputs.update({(domain, op_type, output): why for op_type in op_types})
+
+
+def refuse(*op_types: str, why: str, domain: str = "") -> None:
+    """Declare operators that have no rule on purpose, with the reason that the error message gives."""
+    registry.refusals.update({(domain, op_type): why for op_type in op_types})

@@ -10,6 +10,8 @@ import numpy as np
 from onnxvis.errors import OnnxvisError
 from onnxvis.ops.window import Window
 
+from .dequantization import dequantized
+
 if TYPE_CHECKING:
     from onnxvis.graph.ir import Graph, Node
     from onnxvis.ops.primitives import Array, Ops, Shape
@@ -73,7 +75,10 @@ class Step(_Primitives):
     # ---- tensors ---------------------------------------------------------------------------------
 
     def tensor(self, name: str) -> Array:
-        """An input or output of the node, by its name in the graph."""
+        """An input or output of the node, by its name in the graph.
+
+        What ``graph.quantized`` knows is computed from the whole numbers that the file holds.
+        """
         content = self.graph.constant(name)
         if content is not None:
             return self.ops.constant(content)
@@ -82,7 +87,12 @@ class Step(_Primitives):
                 f"the rule {self.rule.origin} for {self.node.kind} reads {name!r} of node "
                 f"{self.node.name!r}, but declares only needs={' '.join(self.rule.needs)!r}; add it to needs"
             )
-        return self._read(name)
+        quantized = self.graph.quantized.get(name)
+        return self._read(name) if quantized is None else dequantized(quantized, self.ops, self._whole)
+
+    def _whole(self, name: str) -> Array:
+        content = self.graph.constant(name)
+        return self._read(name) if content is None else self.ops.constant(content)
 
     def input(self, index: int) -> Array | None:
         """The input at this position, None where it is absent."""
@@ -145,6 +155,14 @@ class Step(_Primitives):
                 "model while it runs; the rule can only follow it where it is a constant"
             )
         return content
+
+    def content(self, index: int) -> Any:
+        """The content (ndarray) of an input, also of one that the model computes.
+
+        While a plan is traced there are no numbers yet: then the host executor takes over.
+        """
+        content = self.graph.constant(self.node.inputs[index])
+        return np.asarray(self.input(index)) if content is None else content
 
     def axes(self, position: int, rank: int) -> tuple[int, ...] | None:
         """The ``axes`` of a node (attribute in older opsets, else an input), non-negative."""

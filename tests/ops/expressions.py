@@ -47,6 +47,21 @@ def _elementwise() -> Iterator[Expression]:
     ):
         for form, array in (("", x), (" one number", x[..., :1]), (" no axes", np.array(x.flat[0]))):
             yield Expression(name + form, lambda ops, x, n=name: getattr(ops, n)(x), formula, (array,))
+    for form, a in (("", Y), ("stretched", COLUMN)):
+        gated = lambda ops, g, x: ops.gate(g, x)  # noqa: E731
+        rectified = lambda ops, g, x: ops.gate(g, x, rectified=True)  # noqa: E731
+        yield Expression(f"gate {form}", gated, lambda g, x: g * (x > 0), (X, a))
+        yield Expression(f"gate rectified {form}", rectified, lambda g, x: g * (x > 0) * (g > 0), (X, a))
+        quotient = lambda ops, r, z: ops.quotient(r, z, 0.5)  # noqa: E731
+        yield Expression(f"quotient {form}", quotient, lambda r, z: r / (z + 0.5 * np.sign(z)), (X, a))
+        halves = lambda ops, x, y: 2.0 * ops.split(x)[0] - ops.split(y)[1]  # noqa: E731
+        formula = lambda x, y: x + abs(x) - (y - abs(y)) / 2  # noqa: E731
+        yield Expression(f"split {form}", halves, formula, (X, a))
+        for count in (1, 2, 3):
+            products = lambda ops, a, b, n=count: ops.sum_of_products(*[(a, b)] * n)  # noqa: E731
+            formula = lambda a, b, n=count: n * a * b  # noqa: E731
+            yield Expression(f"sum_of_products {count} {form}", products, formula, (X, a))
+    yield Expression("quotient by 0", lambda ops, r: ops.quotient(r, 0.0 * r, 0.5), lambda r: 2 * r, (X,))
     yield Expression(
         "stabilize around 0",
         lambda ops, x: ops.stabilize(x, 0.5),
@@ -99,6 +114,12 @@ def _truths() -> Iterator[Expression]:
         yield Expression(f"{name} integers", by_number, lambda a, c=compare: c(a, 2), (np.arange(4),))
     logic = lambda x: ((x > 0) & ~(x > 1)) | (x < -1)  # noqa: E731
     yield Expression("logic", lambda ops, x: logic(x), logic, (X,))
+    for form, x in (("bytes", np.arange(250, 256).astype(np.uint8)), ("flags", FLAGS), ("as they are", X)):
+        as_numbers = lambda ops, x: ops.numbers(x) * 0.5  # noqa: E731
+        yield Expression(f"numbers {form}", as_numbers, lambda x: np.where(x, x / 2, 0.0), (x,))
+    signed = np.array([-3, 0, 5], np.int8)
+    above = lambda ops, x: ops.positive(ops.numbers(x)) - ops.negative(ops.numbers(x))  # noqa: E731
+    yield Expression("numbers with a sign", above, lambda x: np.array([3.0, 0.0, 5.0]), (signed,))
     yield Expression("logic of numbers", lambda ops, c: c & True, lambda c: c, (FLAGS,))
     yield Expression("where", lambda ops, c, a, b: ops.where(c, a, b), np.where, (FLAGS, X, Y))
     yield Expression(

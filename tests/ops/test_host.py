@@ -32,6 +32,10 @@ def test_every_primitive_is_tried():
         "negative",
         "sign",
         "stabilize",
+        "split",
+        "gate",
+        "quotient",
+        "sum_of_products",
         "sigmoid",
         "cos",
     }

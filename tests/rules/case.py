@@ -30,7 +30,9 @@ Array = np.ndarray[Any, Any]
 Draw = Callable[[np.random.Generator], Array]
 
 # Operators of which LRP shares the relevance among all operands (elsewhere the first one carries it).
-SUMS = ("Add", "Sub", "Sum", "Mean", "Concat", "Max", "Min", "Where")
+SUMS = (
+    "Add", "Sub", "Sum", "Mean", "Concat", "Max", "Min", "Where", "Scatter", "ScatterElements", "ScatterND",
+)  # fmt: skip
 # Settings that a rule cannot do without.
 SETTINGS: dict[str, dict[str, Any]] = {"zbox": {"low": -2.5, "high": 3.0}}
 
@@ -103,6 +105,8 @@ class Case:
     @property
     def relevant(self) -> tuple[int, ...]:
         """Positions of what the model computes where LRP looks at it."""
+        if self.operator.startswith("Skip"):  # a normalization of a sum
+            return self.drawn[:2]
         return self.drawn if self.operator in SUMS else self.drawn[:1]
 
     @property
@@ -128,11 +132,14 @@ class Case:
         proto = helper.make_node(
             self.operator, names, self.results, name="node", domain=self.domain, **self.attributes
         )
-        element = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        given = {f"x{i}": self.array(i, dtype) for i in varying}
         graph = helper.make_graph(
             [proto],
             self.id,
-            [helper.make_tensor_value_info(f"x{i}", element, self.array(i).shape) for i in varying],
+            [
+                helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(a.dtype), a.shape)
+                for n, a in given.items()
+            ],
             [onnx.ValueInfoProto(name=name) for name in self.results],
             [
                 numpy_helper.from_array(self.array(i, dtype), name)
@@ -151,7 +158,8 @@ class Case:
         arrays = self.arrays if arrays is None else arrays
         formula = formulas.instead(self)
         if formula is not None:
-            return [formula(self, *arrays)]
+            result = formula(self, *arrays)
+            return result if isinstance(result, list) else [result]
         feeds = {f"x{i}": arrays[i] for i in self.drawn}
         return [np.asarray(result) for result in self._reference.run(None, feeds)]
 

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import erf, ndtr
+from scipy.special import erf, expit, ndtr
 
-from . import resampling
+from . import normalizing, reading, resampling
 
 if TYPE_CHECKING:
     from .case import Case
 
 Array = np.ndarray[Any, Any]
-Formula = Callable[..., Array]
+Formula = Callable[..., Any]
 
 
 def instead(case: Case) -> Formula | None:
@@ -28,10 +28,32 @@ def instead(case: Case) -> Formula | None:
     if case.domain:  # it knows operators of ONNX only
         return FUSED[case.operator]
     match case.operator:
-        case "ImageScaler":  # the reference does not know the operator
-            return image_scaler
+        case operator if operator in LEGACY:  # the reference does not know these operators
+            return LEGACY[operator]
+        case "MeanVarianceNormalization":  # it mixes float32 with float64
+            return normalizing.mean_variance
+        case "SimplifiedLayerNormalization":  # nor this operator
+            return normalizing.root_mean_square
+        case "LpNormalization" if given.get("p", 2) == 1:  # it adds up numbers, not absolute ones
+            return normalizing.absolute
+        case "GroupNormalization":  # it rounds to float32
+            return normalizing.group
+        case "GridSample":  # it rounds places to float32 and knows the modes' names of opset 20 only
+            return reading.grid_sample
+        case "AffineGrid":  # it rounds to float32
+            return reading.affine_grid
+        case "RoiAlign" if opset < 16:  # it takes the default of opset 16
+            return reading.roi_align
+        case "MaxRoiPool":  # it does not know the operator
+            return reading.max_roi_pool
+        case "GlobalLpPool":  # it does not know the operator
+            return reading.global_lp_pool
+        case "MaxUnpool" if len(case.given) > 2:  # it counts places in the size that no one asked for
+            return reading.max_unpool
         case "Erf":  # it rounds to float32
             return lambda case, x: erf(x)
+        case "QuantizeLinear" | "DequantizeLinear" | "DynamicQuantizeLinear":  # it rounds: no slopes
+            return QUANTIZATION[case.operator]
         case "Cast":  # a difference of float32 numbers is no derivative
             return lambda case, x: x
         case "Softmax" | "LogSoftmax" if opset < 13:  # it normalizes one axis, as opset 13 does
@@ -58,6 +80,8 @@ def instead(case: Case) -> Formula | None:
             return fast_gelu if given.get("approximate") == "tanh" else gelu
         case "GatherElements":  # it fails where indices are smaller than the data
             return gather_elements
+        case "Scatter":  # it does not know the operator
+            return scatter
         case "Upsample" | "Resize":  # it has no Upsample and no Resize-10, and takes broken output sizes
             return resampling.resize
         case "Pad" if min(_pads(case)) < 0:  # it fails
@@ -67,6 +91,16 @@ def instead(case: Case) -> Formula | None:
 
 def image_scaler(case: Case, x: Array) -> Array:
     return case.attributes["scale"] * x + np.reshape(case.attributes["bias"], (1, -1, 1, 1))
+
+
+def parametric_softplus(case: Case, x: Array) -> Array:
+    return case.attributes["alpha"] * np.log1p(np.exp(case.attributes["beta"] * x))
+
+
+def crop(case: Case, x: Array) -> Array:
+    left, top, right, bottom = case.attributes["border"]
+    height, width = case.attributes.get("scale", (x.shape[2] - top - bottom, x.shape[3] - left - right))
+    return x[:, :, top : top + height, left : left + width]
 
 
 def softmax_of_matrix(case: Case, x: Array) -> Array:
@@ -125,7 +159,8 @@ def conv_transpose(case: Case, x: Array, w: Array, bias: Array | None = None) ->
 def pool(case: Case, x: Array) -> Array:
     """Window by window, for SAME_LOWER and for VALID with ceil_mode."""
     given = case.attributes
-    kernel, strides = given["kernel_shape"], given["strides"]
+    kernel = given["kernel_shape"]
+    strides = given.get("strides", [1] * len(kernel))
     if given["auto_pad"] == "SAME_LOWER":
         size = [math.ceil(n / s) for n, s in zip(x.shape[2:], strides, strict=True)]
         total = ((o - 1) * s + k - n for o, s, k, n in zip(size, strides, kernel, x.shape[2:], strict=True))
@@ -182,6 +217,13 @@ def gather_elements(case: Case, x: Array, indices: Array) -> Array:
     return y
 
 
+def scatter(case: Case, x: Array, indices: Array, updates: Array) -> Array:
+    axis, y = case.attributes.get("axis", 0), x.copy()
+    for place in np.ndindex(*indices.shape):
+        y[(*place[:axis], indices[place], *place[axis + 1 :])] = updates[place]
+    return y
+
+
 def first_selu(case: Case, x: Array) -> Array:
     return 1.0507 * np.where(x > 0, x, 1.6732 * np.expm1(x))
 
@@ -190,10 +232,79 @@ def gelu(case: Case, x: Array, bias: float | Array = 0.0) -> Array:
     return (x + bias) * ndtr(x + bias)
 
 
+def quick_gelu(case: Case, x: Array) -> Array:
+    return x * expit(case.attributes.get("alpha", 1.702) * x)
+
+
 def fast_gelu(case: Case, x: Array, bias: float | Array = 0.0) -> Array:
     x = x + bias
     return x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
+def fused_product(case: Case, a: Array, b: Array) -> Array:
+    factors = []
+    for side, factor in (("A", a), ("B", b)):
+        factor = np.moveaxis(factor, 0, -2) if case.attributes.get(f"transBatch{side}") else factor
+        factors.append(factor.swapaxes(-1, -2) if case.attributes.get(f"trans{side}") else factor)
+    return case.attributes.get("alpha", 1.0) * (factors[0] @ factors[1])
+
+
 # The operators of com.microsoft, as its ContribOperators.md defines them.
-FUSED = {"Gelu": gelu, "BiasGelu": gelu, "FastGelu": fast_gelu}
+FUSED: dict[str, Formula] = {
+    "Gelu": gelu,
+    "BiasGelu": gelu,
+    "FastGelu": fast_gelu,
+    "QuickGelu": quick_gelu,
+    "SkipLayerNormalization": normalizing.skip_layer,
+    "SkipSimplifiedLayerNormalization": normalizing.skip_root_mean_square,
+    "GridSample": reading.grid_sample,
+    "FusedMatMul": fused_product,
+    "TransposeMatMul": fused_product,
+}
+
+
+# ---- quantisation, without the rounding ----------------------------------------------------------
+
+
+def quantize(case: Case, x: Array, scale: Array, zero: Array | None = None) -> Array:
+    whole = x / _lined_up(case, scale, x)
+    return whole if zero is None else whole + _lined_up(case, zero, x)
+
+
+def dequantize(case: Case, x: Array, scale: Array, zero: Array | None = None) -> Array:
+    x = x if zero is None else x - _lined_up(case, zero, x).astype(float)
+    return x * _lined_up(case, scale, x)
+
+
+def quantize_dynamically(case: Case, x: Array) -> list[Array]:
+    """With the scale and zero point that fit the case's own data."""
+    data = case.array(0)
+    scale = (data.max() - data.min()) / 255
+    zero = np.round(-data.min() / scale)
+    return [x / scale + zero, np.asarray(scale), zero.astype(np.uint8)]
+
+
+def _lined_up(case: Case, parameter: Array, x: Array) -> Array:
+    """One number for each element of x."""
+    axis, size = case.attributes.get("axis", 1), case.attributes.get("block_size")
+    if size:
+        return np.stack([parameter.take(i // size, axis) for i in range(x.shape[axis])], axis)
+    if parameter.size == 1:
+        return np.full(x.shape, parameter.item())
+    return np.moveaxis(np.broadcast_to(parameter, np.moveaxis(x, axis, -1).shape), -1, axis)
+
+
+QUANTIZATION: dict[str, Formula] = {
+    "QuantizeLinear": quantize, "DequantizeLinear": dequantize, "DynamicQuantizeLinear": quantize_dynamically,
+}  # fmt: skip
+
+
+# Operators of the first releases.
+LEGACY: dict[str, Formula] = {
+    "ImageScaler": image_scaler,
+    "Affine": lambda case, x: case.attributes["alpha"] * x + case.attributes["beta"],
+    "Scale": lambda case, x: case.attributes["scale"] * x,
+    "ScaledTanh": lambda case, x: case.attributes["alpha"] * np.tanh(case.attributes["beta"] * x),
+    "ParametricSoftplus": parametric_softplus,
+    "Crop": crop,
+}

@@ -81,7 +81,7 @@ def _number(
     total, weights = 0.0, 0.0
     for k in range(below - 1, below + 3):
         if 0 <= k <= last or not given.get("exclude_outside"):
-            weight = _keys(at - k, given.get("cubic_coeff_a", -0.75))
+            weight = keys(at - k, given.get("cubic_coeff_a", -0.75))
             total, weights = total + weight * line[min(max(k, 0), last)], weights + weight
     return total / weights
 
@@ -120,8 +120,8 @@ def _rounded(case: Case, at: float, scale: float) -> int:
     return math.ceil(at - 0.5)
 
 
-def _keys(distance: float, a: float) -> float:
-    """The kernel of Keys 1981."""
+def keys(distance: float, a: float) -> float:
+    """The cubic kernel of Keys 1981."""
     d = abs(distance)
     if d <= 1:
         return (a + 2) * d**3 - (a + 3) * d**2 + 1

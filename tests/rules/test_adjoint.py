@@ -7,7 +7,7 @@ from onnxvis.ops.host import HostOps
 from onnxvis.rules import Step, registry
 from rules.cases import CASES, named
 
-LINEAR = [case for case in CASES if ("", case.operator) in registry.linears]
+LINEAR = [case for case in CASES if (case.domain, case.operator) in registry.linears]
 
 
 def step_of(case):

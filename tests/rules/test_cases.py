@@ -11,6 +11,9 @@ from rules.cases import CASES, named, pairs
 NOT_IN_ONNXRUNTIME = {
     "PRelu-6-a_slope_a_channel", "PRelu-6-one_slope", "Dropout-6", "Selu-1",  # nothing below opset 7
     "LRN-13-size_2", "LRN-13-size_4",  # odd sizes only
+    "GlobalLpPool-22", "MaxRoiPool-22",
+    *(f"RoiAlign-22-opset_22_{mode}_{ratio}" for mode in ("avg", "max") for ratio in (0, 2)),
+    "SwiGLU-28", "SwiGLU-28-alpha", "Mod-28-floor", "SpaceToDepth-28-CRD",  # nothing above opset 26
 }  # fmt: skip
 
 
@@ -60,5 +63,5 @@ def test_onnxruntime_computes_the_same(case):
 
 @pytest.mark.parametrize(**named([case for case in CASES if case.id in NOT_IN_ONNXRUNTIME]))
 def test_onnxruntime_still_cannot(case):
-    with pytest.raises(Exception, match=r"NOT_IMPLEMENTED|size"):
+    with pytest.raises(Exception, match=r"NOT_IMPLEMENTED|size|under development"):
         run_onnxruntime(case)

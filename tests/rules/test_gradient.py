@@ -125,6 +125,42 @@ def test_training_mode_is_refused(operator, given, attributes, why, method):
         Case(operator, 15, given, attributes, outputs=outputs).plan(method)
 
 
+@pytest.mark.parametrize("method", ["gradient", "lrp"])
+@pytest.mark.parametrize(
+    ("operator", "opset", "given", "attributes", "why"),
+    [
+        ("DFT", 20, [normal(2, 5, 2), np.array(7)], {"onesided": 1, "inverse": 1}, "7 numbers of 5 bins"),
+        (
+            "STFT",
+            17,
+            [normal(1, 9, 1), lambda rng: np.array(2), np.hanning(4)],
+            {},
+            "computes its frame step",
+        ),
+        ("Compress", 11, [normal(3), lambda rng: np.array([True, False])], {}, "depends on the picture"),
+        ("Unique", 11, [normal(3)], {}, "no '.*' rule for Unique: the shape of what it keeps depends"),
+    ],
+)
+def test_forms_that_are_refused(operator, opset, given, attributes, why, method):
+    case = Case(operator, opset, given, attributes)
+    with pytest.raises(MissingRuleError, match=why):
+        make_plan(case.graph(case.drawn), Pass(method), ["y"], ["x0"])
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        (Case("TopK", 11, [normal(5), np.array([2])], outputs=2), r"TopK \(node\): places do not change"),
+        (Case("MaxPool", 12, [normal(1, 1, 4)], {"kernel_shape": [2]}, outputs=2), "places do not change"),
+        (Case("Dropout", 10, [normal(3)], outputs=2), "the mask does not depend"),
+        (Case("Hardmax", 13, [normal(3)]), "it is piecewise constant"),
+    ],
+)
+def test_places_and_masks_end_the_way_back(case, why):
+    with pytest.raises(TargetError, match=f"does not depend.*{why}"):
+        make_plan(case.graph([0]), Pass("gradient"), [case.results[-1]], ["x0"])
+
+
 def test_a_cast_to_whole_numbers_ends_the_way_back():
     case = Case("Cast", 13, [normal(3)], {"to": onnx.TensorProto.INT64})
     with pytest.raises(TargetError, match="does not depend"):

@@ -67,6 +67,50 @@ def test_gather_nd_by_computed_places(executor):
     np.testing.assert_array_equal(found, np.where(X.max(1, keepdims=True) == X, seed[:, None], 0))
 
 
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [
+        ("none", np.where(X.max(1, keepdims=True) == X, 0, 1)),
+        ("add", np.ones((3, 4))),
+        ("max", np.where(X.max(1, keepdims=True) == X, 0, 1)),
+        ("min", np.ones((3, 4))),
+    ],
+)
+def test_scatter_at_computed_places(executor, reduction, expected):
+    """9 at the largest number of each row, counted from the end."""
+    nodes = [
+        node("ArgMax", ["x"], ["place"], axis=1, keepdims=1),
+        node("Sub", ["place", "four"], ["indices"]),
+        node("ScatterElements", ["x", "indices", "nines"], ["y"], axis=1, reduction=reduction),
+    ]
+    constants = {"four": np.array(4), "nines": np.full((3, 1), 9, np.float32)}
+    found = gradient(nodes, X, np.ones((3, 4), np.float32), executor, **constants)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_equal_extremes_of_scatter_share(executor):
+    nodes = [
+        node("Identity", ["x"], ["data"]),
+        node("ScatterElements", ["data", "places", "x"], ["y"], axis=1, reduction="max"),
+    ]
+    x, places = np.array([[1, 1, 1, 5]], np.float32), np.array([[1, 2, 2, 0]])
+    # y = (5, 1, 1, 5): the first is written last; the second is kept and written; the third likewise, twice.
+    found = gradient(nodes, x, np.array([[2, 4, 6, 8]], np.float32), executor, places=places)
+    np.testing.assert_allclose(found, np.array([[2, 2 + 2, 2 + 2, 2 + 8]]))
+
+
+def test_reverse_sequence_by_computed_lengths(executor):
+    """Each row backwards up to its largest number."""
+    nodes = [
+        node("ArgMax", ["x"], ["place"], axis=1, keepdims=0),
+        node("Add", ["place", "one"], ["lengths"]),
+        node("ReverseSequence", ["x", "lengths"], ["y"], batch_axis=0, time_axis=1),
+    ]
+    seed = np.arange(12, dtype=np.float32).reshape(3, 4)
+    found = gradient(nodes, X, seed, executor, one=np.array(1))
+    np.testing.assert_array_equal(found, [[3, 2, 1, 0], [5, 4, 6, 7], [10, 9, 8, 11]])
+
+
 def ties(operator, executor, x, **attributes):
     found = gradient([node(operator, ["x"], ["y"], **attributes)], x, np.ones((1, 1), np.float32), executor)
     return found.tolist()

@@ -12,22 +12,33 @@ from onnxvis.engine.plan import Pass, make_plan
 from onnxvis.errors import MissingRuleError, UsageError
 from onnxvis.graph.ir import Graph, Node
 from onnxvis.rules import linear, registry
-from rules import dense
+from rules import dense, normalizing
 from rules.cases import CASES, SETTINGS, named, named_pairs, pairs
 
 IN_PROPORTION = {
-    "Add", "Sum", "Sub", "Mul", "Div", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum",
-    "BatchNormalization", "ImageScaler", "Resize", "Upsample", "Mean", "CumSum",
+    "Add", "Sum", "Sub", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum",
+    "BatchNormalization", "ImageScaler", "Resize", "Upsample", "Mean", "CumSum", "DFT",
+    "STFT", "Einsum", "Affine", "Scale", "Col2Im", "AffineGrid", "GridSample",
+}  # fmt: skip
+BY_SLOPE = {"LpPool", "GlobalLpPool", "RoiAlign"}
+STANDARDIZED = {
+    "InstanceNormalization", "GroupNormalization", "MeanVarianceNormalization", "LayerNormalization",
+    "RMSNormalization", "SimplifiedLayerNormalization", "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
 }  # fmt: skip
 FOLLOWS = {
-    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Transpose", "Concat",
+    "Mul", "Div", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Transpose",
+    "Concat",
     "Split", "Slice", "Pad", "Expand", "MaxPool", "GlobalMaxPool", "Tile", "DepthToSpace", "SpaceToDepth",
     "Trilu", "Max", "Min", "ReduceMax", "ReduceMin", "Where", "Gather", "GatherElements", "GatherND",
+    "CastLike", "TopK", "Compress", "ReverseSequence", "Scatter", "ScatterElements", "ScatterND",
+    "CenterCropPad", "Crop", "MaxUnpool", "MaxRoiPool",
 }  # fmt: skip
 PASSES = {
     "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "Tanh", "Elu", "Softplus", "HardSigmoid", "HardSwish",
     "LRN", "Neg", "Selu", "Celu", "Mish", "Swish", "Gelu", "Softsign", "ThresholdedRelu", "Shrink",
-    "BiasGelu", "FastGelu",
+    "BiasGelu", "FastGelu", "QuickGelu", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear",
+    "ScaledTanh", "ParametricSoftplus", "LpNormalization",
 }  # fmt: skip
 
 
@@ -45,8 +56,15 @@ def agree(ours, theirs):
         assert abs(share - theirs[position]).max(initial=0) <= 1e-10 * scale
 
 
-def chosen(operators):
-    return named_pairs([(case, method) for case, method in pairs(["lrp"]) if case.operator in operators])
+def chosen(operators, added=False):
+    """Cases of these operators; those that write numbers belong to the sums where they add them up."""
+
+    def belongs(case):
+        if case.operator.startswith("Scatter") and case.attributes.get("reduction") == "add":
+            return added
+        return case.operator in operators
+
+    return named_pairs([(case, method) for case, method in pairs(["lrp"]) if belongs(case)])
 
 
 @pytest.mark.parametrize(**named_pairs(pairs([*registry.for_linear])))
@@ -55,10 +73,35 @@ def test_linear_operators(case, method):
     agree(relevance(case, method, r), dense.RULES[method](dense.Affine.of(case), r.ravel()))
 
 
-@pytest.mark.parametrize(**chosen(IN_PROPORTION))
+@pytest.mark.parametrize(**chosen(IN_PROPORTION, added=True))
 def test_sums_and_averages_share_in_proportion(case, method):
     r = case.seed()
     agree(relevance(case, method, r), dense.epsilon(dense.Affine.of(case), r.ravel()))
+
+
+@pytest.mark.parametrize(**chosen(BY_SLOPE))
+def test_norms_and_regions_share_by_the_slope(case, method):
+    """Rᵢ = Σⱼ xᵢ·∂yⱼ/∂xᵢ / stab(yⱼ) · Rⱼ, where Σᵢ xᵢ·∂yⱼ/∂xᵢ = yⱼ: the slope by differences."""
+    r, x, y = case.seed(), case.array(0), case.computed[0]
+    s = dense.quotient(r.ravel(), y.ravel())
+    expected = np.zeros(x.size)
+    for index in range(x.size):
+        step = 1e-6 * (np.arange(x.size) == index).reshape(x.shape)
+        up, down = (case.run([x + sign * step, *case.arrays[1:]])[0].ravel() for sign in (1, -1))
+        expected[index] = x.flat[index] * ((up - down) / 2e-6) @ s
+    ours = relevance(case, method, r)[0]
+    assert abs(ours - expected).max() <= 1e-6 * abs(expected).max(initial=1e-30)
+
+
+@pytest.mark.parametrize(**chosen(STANDARDIZED))
+def test_normalizations_share_as_if_the_deviation_were_constant(case, method):
+    r = case.seed()
+    matrix = normalizing.frozen(case)
+    s = dense.quotient(r.ravel(), case.computed[0].ravel())
+    factor = (matrix.T @ s).reshape(case.array(0).shape)
+    summands = (0, *normalizing.added(case))
+    theirs = {i: (normalizing.folded(factor, case.array(i).shape) * case.array(i)).ravel() for i in summands}
+    agree(relevance(case, method, r), {i: share for i, share in theirs.items() if i in case.relevant})
 
 
 @pytest.mark.parametrize(**chosen(FOLLOWS))
@@ -84,7 +127,7 @@ def test_activations_pass_relevance_on(case, method):
 
 def test_every_operator_with_an_lrp_rule_is_in_one_set():
     ruled = {operator for _, operator, method in registry.rules if method == "lrp"}
-    assert sorted([*IN_PROPORTION, *FOLLOWS, *PASSES]) == sorted(ruled)
+    assert sorted([*IN_PROPORTION, *BY_SLOPE, *STANDARDIZED, *FOLLOWS, *PASSES]) == sorted(ruled)
 
 
 @pytest.mark.parametrize("method", ["epsilon", "zplus", "lrp"])

@@ -9,7 +9,10 @@ from rules.cases import CASES, named, named_pairs, pairs
 
 METHODS = ("deconvnet", "guided_backprop")
 SMOOTH = ("HardSwish", "Elu", "Softplus", "Sigmoid", "Tanh")
-BY_DIFFERENCE = ("Selu", "Celu", "Mish", "Swish", "Gelu", "Softsign", "BiasGelu", "FastGelu")
+BY_DIFFERENCE = (
+    "Selu", "Celu", "Mish", "Swish", "Gelu", "Softsign", "BiasGelu", "FastGelu", "QuickGelu", "ScaledTanh",
+    "ParametricSoftplus",
+)  # fmt: skip
 
 
 def backward(case, method, seed):

@@ -7,7 +7,7 @@ import pytest
 
 from onnxvis.engine.host import HostExecutor
 from onnxvis.errors import MissingRuleError, OnnxvisError, UnknownNameError, UsageError
-from onnxvis.rules import linear, lrp_rule, registry, rule, stop
+from onnxvis.rules import linear, lrp_rule, refuse, registry, rule, stop
 from rules.cases import Case, normal
 
 
@@ -50,7 +50,9 @@ def test_every_registration_changes_the_version():
 
 
 def test_scoped_restores_everything():
-    tables = ("rules", "methods", "linears", "for_linear", "stops", "version")
+    tables = (
+        "rules", "methods", "linears", "for_linear", "stops", "stopped_outputs", "refusals", "version",
+    )  # fmt: skip
     before = {name: repr(getattr(registry, name)) for name in tables}
     with registry.scoped():
         rule("Relu", since=9)(body)
@@ -58,6 +60,8 @@ def test_scoped_restores_everything():
         registry.add_method("mine")
         lrp_rule("gamma_of_mine")(body)
         stop("Swirl", why="because")
+        stop("Twirl", why="because", output=1)
+        refuse("Whirl", why="because")
         linear("Twist")(type("Twist", (), {"forward": body, "adjoint": body}))
         assert all(repr(getattr(registry, name)) != before[name] for name in tables)
     assert {name: repr(getattr(registry, name)) for name in tables} == before

@@ -91,6 +91,14 @@ class Writer(Ops):
     def zeros(self, shape: Shape) -> Traced:
         return Traced(self, "", shape, self.dtype, 1, np.broadcast_to(np.zeros((), self.dtype), shape))
 
+    def numbers(self, x: Traced) -> Traced:
+        if x.dtype == self.dtype:
+            return x
+        if x.value is not None:
+            return self.constant(x.value.astype(self.dtype))
+        signs = x.signs or int(x.dtype.kind in "bu")
+        return self.emit("Cast", [x], x.shape, signs=signs, to=self.dtype)
+
     def indices(self, numbers: Sequence[int]) -> Traced:
         """A constant int64 vector: shapes, axes, pads."""
         return self.constant(np.array(numbers, np.int64))

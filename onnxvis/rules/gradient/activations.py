@@ -16,7 +16,7 @@ from onnxvis.rules.step import Step
 
 @rule("Relu", needs="y")
 def relu(step: Step, g: Array) -> Array:
-    return step.where(step.y > 0, g)
+    return step.gate(g, step.y)
 
 
 @rule("LeakyRelu", needs="x")
@@ -131,9 +131,26 @@ def mish(step: Step, g: Array) -> Array:
 @rule("Swish", needs="x")
 def swish(step: Step, g: Array) -> Array:
     """x·sigmoid(αx)."""
-    scaled = step.x * step.attribute("alpha", 1.0)
+    return g * _swish_slope(step, step.attribute("alpha", 1.0))
+
+
+def _swish_slope(step: Step, alpha: float) -> Array:
+    scaled = step.x * alpha
     s = step.sigmoid(scaled)
-    return g * s * (1.0 + scaled * (1.0 - s))
+    return s * (1.0 + scaled * (1.0 - s))
+
+
+@rule("SwiGLU", needs="xs")
+def swish_gated(step: Step, g: Array) -> tuple[Array, Array]:
+    """Swish of the first operand times the second (Shazeer 2020)."""
+    alpha = step.attribute("alpha", 1.0)
+    return g * step.w * _swish_slope(step, alpha), g * step.x * step.sigmoid(step.x * alpha)
+
+
+@rule("QuickGelu", needs="x", domain="com.microsoft")
+def quick_gelu(step: Step, g: Array) -> Array:
+    """x·sigmoid(αx), as onnxruntime fuses SiLU too."""
+    return g * _swish_slope(step, step.attribute("alpha", 1.702))
 
 
 @rule("Gelu", needs="x")

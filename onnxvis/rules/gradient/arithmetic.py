@@ -63,6 +63,15 @@ def power(step: Step, g: Array) -> tuple[Array | None, Array | None]:
     return a, step.unbroadcast(g * step.y * logarithm, step.shape(1))
 
 
+@rule("Mod", needs="xs y")
+def remainder(step: Step, g: Array) -> tuple[Array | None, Array | None]:
+    """x − q·w with a whole number q, which does not change with small changes."""
+    a = step.unbroadcast(g, step.shape(0)) if step.wants(0) else None
+    if not step.wants(1):
+        return a, None
+    return a, step.unbroadcast(g * (step.y - step.x) / step.w, step.shape(1))
+
+
 @rule("Mean")
 def mean(step: Step, g: Array) -> tuple[Array | None, ...]:
     shares: tuple[Array | None, ...] = add(step, g * (1.0 / len(step.node.inputs)))

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxvis.graph.ir import Graph, Node
 from onnxvis.ops.primitives import Array
 from onnxvis.rules.registry import rule
 from onnxvis.rules.step import Step
@@ -49,7 +50,7 @@ def _as_slice(indices: np.ndarray[tuple[int, ...], np.dtype[np.int64]] | None, l
 def gather_elements(step: Step, g: Array) -> Array:
     """One index a number, along an axis."""
     shape = step.shape()
-    rows = element_rows(step, step.input(1), shape)
+    rows = element_rows(step, step.input(1), shape, step.attribute("axis", 0))
     found = step.put(step.reshape(g, (math.prod(step.shape(1)), 1)), rows, math.prod(shape))
     return step.reshape(found, shape)
 
@@ -64,9 +65,58 @@ def gather_nd(step: Step, g: Array) -> Array:
     return step.reshape(step.put(g, rows, math.prod(shape[:depth])), shape)
 
 
-def element_rows(step: Step, indices: Array, shape: Sequence[int]) -> Array:
-    """Where in the flat data each entry of GatherElements' or ScatterElements' indices points."""
-    axis = step.attribute("axis", 0) % len(shape)
+@rule("TopK", needs="y1", inputs=(0,))
+def top_k(step: Step, g: Array, *_: Array) -> Array:
+    """The largest (smallest) numbers along an axis: to where they stand."""
+    shape = step.shape()
+    rows = element_rows(step, step.tensor(step.node.outputs[1]), shape, step.attribute("axis", -1))
+    found = step.put(step.reshape(g, (math.prod(g.shape), 1)), rows, math.prod(shape))
+    return step.reshape(found, shape)
+
+
+def _decided_by_the_data(node: Node, graph: Graph) -> str | None:
+    if graph.is_constant(node.inputs[1]):
+        return None
+    return "the model computes its condition, so the shape of what it keeps depends on the picture"
+
+
+@rule("Compress", inputs=(0,), refuses=_decided_by_the_data)
+def compress(step: Step, g: Array) -> Array:
+    """Slices along an axis (of the flat data where it names none), at which a condition holds."""
+    shape, axis = step.shape(), step.attribute("axis")
+    lines = (1, math.prod(shape), 1)
+    if axis is not None:
+        axis %= len(shape)
+        lines = (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
+    places = np.flatnonzero(step.known(1))
+    rows = step.transpose(step.reshape(g, (lines[0], places.size, lines[2])), (1, 0, 2))
+    rows = step.reshape(rows, (places.size, lines[0] * lines[2]))
+    found = step.reshape(step.put(rows, step.constant(places), lines[1]), (lines[1], lines[0], lines[2]))
+    return step.reshape(step.transpose(found, (1, 0, 2)), shape)
+
+
+@rule("ReverseSequence", needs="x1", inputs=(0,))
+def reverse_sequence(step: Step, g: Array) -> Array:
+    """The first numbers of every sequence backwards, as many as its length: its own inverse."""
+    shape, turned = step.shape(), step.attribute("time_axis", 0) == 0
+    order = (1, 0, *range(2, len(shape))) if turned else tuple(range(len(shape)))
+    g = step.transpose(g, order)
+    batch, time = g.shape[:2]
+    lengths = step.reshape(step.input(1), (batch, 1))
+    clock = np.arange(time, dtype=lengths.dtype)[None]
+    mirrored = lengths - step.constant(clock + 1)  # below 0 past the length, where everything stays
+    past = -step.minimum(step.maximum(mirrored, -1), 0)
+    start = np.arange(batch, dtype=lengths.dtype)[:, None] * time
+    rows = step.maximum(mirrored, 0) + past * step.constant(clock) + step.constant(start)
+    found = step.take(
+        step.reshape(g, (batch * time, math.prod(g.shape[2:]))), step.reshape(rows, (batch * time,))
+    )
+    return step.transpose(step.reshape(found, g.shape), order)
+
+
+def element_rows(step: Step, indices: Array, shape: Sequence[int], axis: int) -> Array:
+    """Where in the flat data each index along an axis points (GatherElements, ScatterElements, TopK)."""
+    axis %= len(shape)
     strides = _strides(shape)
     others = [0 if i == axis else stride for i, stride in enumerate(strides)]
     offsets = np.tensordot(others, np.indices(indices.shape), 1).astype(indices.dtype)

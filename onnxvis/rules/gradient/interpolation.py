@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Axis", "Matrix", "matrix"]
+__all__ = ["Axis", "Matrix", "keys", "matrix"]
 
 Matrix = np.ndarray[Any, Any]
 
@@ -104,7 +104,7 @@ def _cubic(positions: Matrix, axis: Axis, a: float, exclude_outside: bool) -> Ma
     weights = np.zeros((axis.resized, axis.length))
     for neighbour in (-1, 0, 1, 2):
         at = first + neighbour
-        weight = _kernel(np.abs(positions - at), a)
+        weight = keys(np.abs(positions - at), a)
         if exclude_outside:
             weight = np.where((at < 0) | (at >= axis.length), 0.0, weight)
         weights += weight[:, None] * _one_hot(at, axis.length)
@@ -112,7 +112,8 @@ def _cubic(positions: Matrix, axis: Axis, a: float, exclude_outside: bool) -> Ma
     return np.asarray(weights / total)
 
 
-def _kernel(distance: Matrix, a: float) -> Matrix:
+def keys(distance: Matrix, a: float) -> Matrix:
+    """The cubic kernel of Keys 1981 at distances ≥ 0."""
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = ((a * distance - 5 * a) * distance + 8 * a) * distance - 4 * a
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from onnxvis.ops.primitives import Array
+from onnxvis.ops.primitives import Array, Shape
 from onnxvis.ops.window import Window
 from onnxvis.rules.registry import Linear, linear
 from onnxvis.rules.step import Step
@@ -108,11 +108,15 @@ class MatMul(Linear):
     def adjoint(self, step: Step, g: Array, w: Array) -> Array:
         w = _as_column(step, w)
         x = step.matmul(self._full(step, g), _swapped(step, w))
-        return self._back(step, x, step.shape(0), row=True)
+        return self._back(step, x, self.operand_shape(step, 0), row=True)
 
     def weight_adjoint(self, step: Step, g: Array, x: Array) -> Array:
         w = step.matmul(_swapped(step, _as_row(step, x)), self._full(step, g))
-        return self._back(step, w, step.shape(1), row=False)
+        return self._back(step, w, self.operand_shape(step, 1), row=False)
+
+    def operand_shape(self, step: Step, index: int) -> Shape:
+        """The shape of an operand as it is multiplied."""
+        return step.shape(index)
 
     @staticmethod
     def _full(step: Step, g: Array) -> Array:

@@ -12,7 +12,7 @@ from onnxvis.rules.registry import rule
 from onnxvis.rules.step import Step
 
 MOVEMENT = (
-    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "Transpose",
+    "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Cast", "CastLike", "Transpose",
     "Concat", "Split", "Slice", "Pad", "Expand", "Tile", "DepthToSpace", "SpaceToDepth", "Trilu",
 )  # fmt: skip
 
@@ -29,7 +29,7 @@ def _to_floats(node: Node, graph: Graph) -> tuple[int, ...]:
 
 
 @rule("Identity")
-@rule("Cast", inputs=_to_floats)
+@rule("Cast", "CastLike", inputs=_to_floats)
 def unchanged(step: Step, g: Array) -> Array:
     return g
 
@@ -94,10 +94,15 @@ def depth_to_space(step: Step, g: Array) -> Array:
 
 @rule("SpaceToDepth")
 def space_to_depth(step: Step, g: Array) -> Array:
+    """Channels back to blocks, whose rows and columns come before the channel (DCR) or after it (CRD)."""
     samples, channels, height, width = step.shape()
     size = step.attribute("blocksize")
-    g = step.reshape(g, (samples, size, size, channels, height // size, width // size))
-    return step.reshape(step.transpose(g, (0, 3, 4, 1, 5, 2)), step.shape())
+    depth_first = step.attribute("mode", "DCR") == "DCR"
+    inside = (size, size, channels) if depth_first else (channels, size, size)
+    g = step.reshape(g, (samples, *inside, height // size, width // size))
+    return step.reshape(
+        step.transpose(g, (0, 3, 4, 1, 5, 2) if depth_first else (0, 1, 4, 2, 5, 3)), step.shape()
+    )
 
 
 @rule("Trilu", inputs=(0,))

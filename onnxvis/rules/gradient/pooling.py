@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,51 @@ def average_pool(step: Step, g: Array) -> Array:
 def global_average_pool(step: Step, g: Array) -> Array:
     shape = step.shape()
     return step.expand(g * (1.0 / np.prod(shape[2:])).item(), shape)
+
+
+@rule("LpPool", needs="x y")
+def lp_pool(step: Step, g: Array) -> Array:
+    """y = (Σ|x|^p)^(1/p): sign(x)·(|x|/y)^(p−1), and 0 where all numbers of a window are 0."""
+    window = step.window(step.attribute("kernel_shape"))
+    return step.window_spread(_over_norm(step, g), window) * _power_slope(step)
+
+
+@rule("GlobalLpPool", needs="x y")
+def global_lp_pool(step: Step, g: Array) -> Array:
+    """As LpPool over everything spatial."""
+    return _over_norm(step, g) * _power_slope(step)
+
+
+def _over_norm(step: Step, g: Array) -> Array:
+    """g / y^(p−1)."""
+    y = step.where(step.y > 0, step.y, 1.0)
+    return step.where(step.y > 0, g / step.power(y, float(step.attribute("p", 2)) - 1.0))
+
+
+def _power_slope(step: Step) -> Array:
+    """The derivative of |x|^p, over p."""
+    x, p = step.x, float(step.attribute("p", 2))
+    return x if p == 2 else step.sign(x) * step.power(step.abs(x), p - 1.0)
+
+
+@rule("MaxUnpool", needs="x1", inputs=(0,))
+def max_unpool(step: Step, g: Array) -> Array:
+    """To the places that a MaxPool recorded; back it reads there."""
+    count, size = math.prod(step.shape()), math.prod(step.output_shape())
+    places = step.reshape(step.input(1), (count,))
+    arrived = step.take(step.reshape(g, (size, 1)), places)
+    if _overlap(step):
+        # Several windows may name one place, where the last number stays: only an array tells which it is.
+        flat = step.content(1).ravel()
+        last = np.full(size, -1)
+        last[flat] = np.arange(count)
+        arrived = arrived * step.constant((last[flat] == np.arange(count)).astype(float)[:, None])
+    return step.reshape(arrived, step.shape())
+
+
+def _overlap(step: Step) -> bool:
+    kernel = step.attribute("kernel_shape")
+    return any(k > s for k, s in zip(kernel, step.attribute("strides") or [1] * len(kernel), strict=True))
 
 
 def _counts(step: Step, window: Window) -> Any:

@@ -11,6 +11,8 @@ from onnxvis.ops.primitives import Array
 from onnxvis.rules.registry import rule
 from onnxvis.rules.step import Step
 
+from .running import running, shifted
+
 
 def _reduced(step: Step) -> tuple[int, ...]:
     """Axes that the node reduces: all of them where it names none."""
@@ -103,8 +105,8 @@ def reduce_product(step: Step, g: Array) -> Array:
     """The product of all other numbers: of those before and of those after."""
     x = _lined_up(step, step.x)
     backwards = (slice(None), slice(None, None, -1))
-    before = _running(step, _shifted(step, x, 1, 1.0), 1.0)
-    after = step.slice(_running(step, _shifted(step, step.slice(x, backwards), 1, 1.0), 1.0), backwards)
+    before = running(step, shifted(step, x, 1, 1.0), 1.0)
+    after = step.slice(running(step, shifted(step, step.slice(x, backwards), 1, 1.0), 1.0), backwards)
     return _put_back(step, before * after * step.reshape(g, (x.shape[0], 1)))
 
 
@@ -122,40 +124,3 @@ def _put_back(step: Step, rows: Array) -> Array:
     order = [*(axis for axis in range(len(shape)) if axis not in axes), *axes]
     array = step.reshape(rows, tuple(shape[axis] for axis in order))
     return step.transpose(array, [int(axis) for axis in np.argsort(order)])
-
-
-# ---- running sums and products -------------------------------------------------------------------
-
-
-@rule("CumSum", inputs=(0,))
-def cumulative_sum(step: Step, g: Array) -> Array:
-    """The sum of what arrives from here on: a running sum from the other end."""
-    shape = step.shape()
-    axis = int(np.ravel(step.known(1))[0]) % len(shape)
-    lines = (math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :]))
-    turned = (lines[0], lines[2], lines[1])
-    rows = step.transpose(step.reshape(g, lines), (0, 2, 1))
-    rows = step.reshape(rows, (lines[0] * lines[2], lines[1]))
-    backwards = (slice(None), slice(None, None, 1 if step.attribute("reverse", 0) else -1))
-    rows = step.slice(rows, backwards)
-    rows = _shifted(step, rows, 1, 0.0) if step.attribute("exclusive", 0) else rows
-    rows = step.slice(_running(step, rows, 0.0), backwards)
-    return step.reshape(step.transpose(step.reshape(rows, turned), (0, 2, 1)), shape)
-
-
-def _running(step: Step, rows: Array, neutral: float) -> Array:
-    """Running sums (neutral 0) or products (1) along the rows, in log₂ n steps (Hillis & Steele 1986)."""
-    reach = 1
-    while reach < rows.shape[1]:
-        earlier = _shifted(step, rows, reach, neutral)
-        rows = rows * earlier if neutral else rows + earlier
-        reach *= 2
-    return rows
-
-
-def _shifted(step: Step, rows: Array, by: int, neutral: float) -> Array:
-    """Rows moved to the right; what becomes free holds the neutral number."""
-    count, length = rows.shape
-    moved = step.slice(rows, (slice(None), slice(0, length - by)))
-    free = step.constant(np.full((count, by), neutral))
-    return step.concat([free, moved], 1)

@@ -3,9 +3,10 @@
 R is what arrives, x⁺ = max(x, 0), x⁻ = min(x, 0), and stab(z) = z ± ε keeps a denominator from 0.
 
 ``linear`` holds the rules that a composite chooses from, ``operators`` what relevance does at every
-other operator, ``products`` who gets it where two activations are multiplied.
+other operator, ``normalization`` what it does where a tensor is divided by its own deviation,
+``products`` who gets it where two activations are multiplied.
 """
 
-from . import linear, operators, products
+from . import linear, normalization, operators, products
 
-__all__ = ["linear", "operators", "products"]
+__all__ = ["linear", "normalization", "operators", "products"]

@@ -22,14 +22,14 @@ from onnxvis.rules.step import Step
 
 def over(step: Step, r: Array, z: Array) -> Array:
     """R / stab(z)."""
-    return r / step.stab(z, step.settings["epsilon"])
+    return step.quotient(r, z, step.settings["epsilon"])
 
 
 @lrp_rule("norm", needs="x y")
 @lrp_rule("epsilon", needs="x y")
 def epsilon(step: Step, r: Array) -> Array:
     """x · Wᵀ(R / stab(Wx + b)): in proportion to each input's part of the output (Bach et al. 2015)."""
-    return step.x * step.adjoint(over(step, r, step.y), step.w)
+    return step.x * step.adjoint(over(step, r, _output(step)), step.w)
 
 
 @lrp_rule("zplus")
@@ -38,7 +38,8 @@ def zplus(step: Step, r: Array) -> Array:
     x, w = step.x, step.w
     if w is None:  # no weights whose sign could tell: in proportion
         return share(step, r, (x, w), bias=step.bias)
-    return share(step, r, (step.pos(x), step.pos(w)), (step.neg(x), step.neg(w)), bias=_positive_bias(step))
+    (above, below), (positive, negative) = step.split(x), step.split(w)
+    return share(step, r, (above, positive), (below, negative), bias=_positive_bias(step))
 
 
 def share(step: Step, r: Array, *parts: tuple[Array, Array], bias: Array | None) -> Array:
@@ -48,11 +49,15 @@ def share(step: Step, r: Array, *parts: tuple[Array, Array], bias: Array | None)
         z = z + step.forward(x, w)
     z = z if bias is None else z + bias
     s = over(step, r, z)
-    (x, w), *others = parts
-    shares = x * step.adjoint(s, w)
-    for x, w in others:
-        shares = shares + x * step.adjoint(s, w)
-    return shares
+    return step.sum_of_products(*((x, step.adjoint(s, w)) for x, w in parts))
+
+
+def _output(step: Step) -> Array:
+    """Wx + b: y, except where y is known only as rounded to whole numbers."""
+    if step.node.outputs[0] not in step.graph.quantized:
+        return step.y
+    z = step.forward(step.x, step.w)
+    return z if step.bias is None else z + step.bias
 
 
 def _positive_bias(step: Step) -> Array | None:
@@ -100,7 +105,7 @@ def gamma(step: Step, r: Array) -> Array:
     where y < 0: z = Nx⁺ + Px⁻ + b + γb⁻; where y = 0 nothing goes back.  Both z follow from y and
     z⁺ = W⁺x⁺ + W⁻x⁻ + b⁺: y + γz⁺ and y + γ(y − z⁺).
     """
-    x, w, y, factor = step.x, step.w, step.y, float(step.settings["gamma"])
+    x, w, y, factor = step.x, step.w, _output(step), float(step.settings["gamma"])
     above, below = step.pos(x), step.neg(x)
     for_it = step.forward(above, step.pos(w)) + step.forward(below, step.neg(w))
     for_it = for_it if step.bias is None else for_it + _positive_bias(step)

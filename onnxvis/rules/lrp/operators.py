@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from onnxvis.graph.ir import Graph, Node
 from onnxvis.ops.primitives import Array
 from onnxvis.rules.gradient.arithmetic import refuse_axis
 from onnxvis.rules.gradient.movement import MOVEMENT
 from onnxvis.rules.gradient.normalization import not_affine
 from onnxvis.rules.gradient.resampling import antialiased
+from onnxvis.rules.gradient.spectral import unlike_a_matrix, varying_frames
 from onnxvis.rules.registry import computed, registry, rule
 from onnxvis.rules.step import Step
 
@@ -21,14 +23,26 @@ def _through_gradient(step: Step, g: Array) -> tuple[Array | None, ...]:
     return result if isinstance(result, tuple) else (result,)
 
 
+def _of_several(node: Node, graph: Graph) -> str | None:
+    if len(computed(node, graph)) == 1:
+        return None
+    return "it multiplies tensors that the model computes: LRP knows only constant weights"
+
+
 @rule("Add", "Sum", "Sub", "Mean", method="lrp", needs="xs y", inputs=computed, refuses=refuse_axis)
 @rule("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", method="lrp", needs="x y", inputs=(0,))
 @rule("Resize", "Upsample", method="lrp", needs="x y", inputs=(0,), refuses=antialiased)
-@rule("ImageScaler", "CumSum", method="lrp", needs="x y", inputs=(0,))
+@rule("ImageScaler", "Affine", "Scale", "CumSum", method="lrp", needs="x y", inputs=(0,))
+@rule("Col2Im", "AffineGrid", "LpPool", "GlobalLpPool", method="lrp", needs="x y", inputs=(0,))
+@rule("GridSample", "RoiAlign", method="lrp", needs="xs y", inputs=(0,))
+@rule("GridSample", method="lrp", needs="xs y", domain="com.microsoft", inputs=(0,))
+@rule("DFT", method="lrp", needs="x y", inputs=(0,), refuses=unlike_a_matrix)
+@rule("STFT", method="lrp", needs="x y x2", inputs=(0,), refuses=varying_frames)
+@rule("Einsum", method="lrp", needs="xs y", inputs=computed, refuses=_of_several)
 @rule("BatchNormalization", method="lrp", needs="x y", inputs=(0,), refuses=not_affine)
 def in_proportion(step: Step, r: Array) -> tuple[Array | None, ...]:
     """xᵢ · ∂y/∂xᵢ · R / stab(y): sums and averages, and what is affine without being a layer."""
-    s = r / step.stab(step.y, step.settings["epsilon"])
+    s = step.quotient(r, step.y, step.settings["epsilon"])
     shares = _through_gradient(step, s)
     return tuple(None if g is None else step.input(i) * g for i, g in enumerate(shares))
 
@@ -36,10 +50,11 @@ def in_proportion(step: Step, r: Array) -> tuple[Array | None, ...]:
 ACTIVATIONS = (
     "Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "Tanh", "Elu", "Softplus", "HardSigmoid", "HardSwish",
     "LRN", "Neg", "Selu", "Celu", "Mish", "Swish", "Gelu", "Softsign", "ThresholdedRelu", "Shrink",
+    "ScaledTanh", "ParametricSoftplus", "LpNormalization",
 )  # fmt: skip
 
 
-@rule("Gelu", "BiasGelu", "FastGelu", method="lrp", domain="com.microsoft", inputs=(0,))
+@rule("Gelu", "BiasGelu", "FastGelu", "QuickGelu", method="lrp", domain="com.microsoft", inputs=(0,))
 @rule(*ACTIVATIONS, method="lrp", inputs=(0,))
 def passed(step: Step, r: Array) -> Array:
     """Activations pass relevance on."""
@@ -48,7 +63,8 @@ def passed(step: Step, r: Array) -> Array:
 
 CHOICES = (
     "MaxPool", "GlobalMaxPool", "Max", "Min", "ReduceMax", "ReduceMin", "Where", "Gather", "GatherElements",
-    "GatherND",
+    "GatherND", "TopK", "Compress", "ReverseSequence",
+    "CenterCropPad", "Crop", "MaxUnpool", "MaxRoiPool",
 )  # fmt: skip
 
 for _op_type in (*MOVEMENT, *CHOICES):
@@ -61,3 +77,17 @@ for _op_type in (*MOVEMENT, *CHOICES):
         inputs=_gradient.inputs,
         refuses=_gradient.refuses,
     )(_gradient.body)
+
+
+def _multiplied(node: Node, graph: Graph) -> str | None:
+    return "it multiplies at places of the data" if node.attributes.get("reduction") == "mul" else None
+
+
+@rule(
+    "Scatter", "ScatterElements", "ScatterND", method="lrp", needs="xs y", inputs=(0, 2), refuses=_multiplied
+)
+def scattered(step: Step, r: Array) -> tuple[Array | None, ...]:
+    """Relevance follows what was written, or was left; what is added up shares it in proportion."""
+    added = step.attribute("reduction", "none") == "add"
+    shares: tuple[Array | None, ...] = in_proportion(step, r) if added else _through_gradient(step, r)
+    return shares

@@ -69,9 +69,13 @@ def _more() -> Iterator[Case]:
         yield Case(operator, opset, x)
     yield Case("Swish", 24, x, {"alpha": 1.5}, "alpha")
     yield Case("Gelu", 20, x, {"approximate": "tanh"}, "tanh")
+    yield Case("SwiGLU", 28, [*x, normal(2, 3, 4)])
+    yield Case("SwiGLU", 28, [*x, normal(2, 3, 4)], {"alpha": 1.5}, "alpha")
     yield Case("Gelu", 1, x, domain="com.microsoft")
     yield Case("BiasGelu", 1, [*x, normal(4)], domain="com.microsoft")
     yield Case("FastGelu", 1, x, domain="com.microsoft")
+    yield Case("QuickGelu", 1, x, domain="com.microsoft")
+    yield Case("QuickGelu", 1, x, {"alpha": 1.0}, "silu", domain="com.microsoft")
     yield Case("FastGelu", 1, [*x, normal(4)], form="bias", domain="com.microsoft")
 
 

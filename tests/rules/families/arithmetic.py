@@ -48,3 +48,8 @@ def cases() -> Iterator[Case]:
     yield Case("Pow", 13, [np.array(2.5), normal(2, 3)], form="constant base")
     yield Case("Pow", 13, [apart(2, 3), np.array(3, np.int64)], form="whole exponent")
     yield Case("Pow", 15, [apart(2, 3), np.array([2, 1, 0], np.int32)], form="whole exponents")
+    for opset, form in ((10, ""), (13, "stretched")):
+        given = [lambda rng: 3 * apart(2, 3)(rng), positive(*((2, 3) if opset == 10 else (2, 1)))]
+        yield Case("Mod", opset, given, {"fmod": 1}, form)
+    yield Case("Mod", 13, [lambda rng: 3 * apart(2, 3)(rng), np.array(-0.7)], {"fmod": 1}, "constant")
+    yield Case("Mod", 28, [lambda rng: 3 * apart(2, 3)(rng), positive(3)], {"fmod": 0}, "floor")

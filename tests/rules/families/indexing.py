@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rules.case import Case, ints, normal
+from rules.case import Case, distinct, ints, normal
 
 PLACES = np.array([[0, 3], [2, -1], [0, 3]])
 
@@ -16,6 +16,7 @@ def cases() -> Iterator[Case]:
     yield from _elements()
     yield from _places()
     yield from _where()
+    yield from _chosen()
 
 
 def _gathered() -> Iterator[Case]:
@@ -61,3 +62,19 @@ def _where() -> Iterator[Case]:
     yield Case("Where", 16, [condition[:, :1], normal(2, 3), normal()], form="condition stretched")
     yield Case("Where", 16, [condition, normal(2, 3), np.array(-1.0)], form="else a constant")
     yield Case("Where", 16, [condition, np.array([1.0, 2.0, 3.0]), normal(2, 1)], form="a constant or")
+
+
+def _chosen() -> Iterator[Case]:
+    x = distinct(3, 5, 4)
+    yield Case("TopK", 1, [x], {"k": 2}, outputs=2)
+    yield Case("TopK", 10, [x, ints(3)], {"axis": 1}, "axis 1", 2)
+    yield Case("TopK", 11, [x, ints(1)], {"axis": -3, "largest": 0}, "smallest", 2)
+    yield Case("TopK", 11, [x, ints(4)], {"axis": 1, "largest": 0, "sorted": 1}, "smallest in order", 2)
+    keep = np.array([True, False, True, True, False])
+    yield Case("Compress", 9, [normal(3, 5, 4), keep], {"axis": 1})
+    yield Case("Compress", 11, [normal(3, 4), keep[:2]], {"axis": -1}, "shorter")
+    yield Case("Compress", 11, [normal(3, 4), keep], form="flat")
+    yield Case("Compress", 11, [normal(2, 3), np.zeros(3, bool)], {"axis": 1}, "nothing")
+    lengths = {"batch_axis": 0, "time_axis": 1}
+    yield Case("ReverseSequence", 10, [normal(3, 4, 2), ints(4, 1, 3)], lengths)
+    yield Case("ReverseSequence", 10, [normal(4, 3), ints(2, 4, 1)], form="time first")

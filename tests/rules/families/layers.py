@@ -12,6 +12,7 @@ def cases() -> Iterator[Case]:
     yield from _convolutions()
     yield from _transposed()
     yield from _dense()
+    yield from _fused()
 
 
 def _convolutions() -> Iterator[Case]:
@@ -135,3 +136,19 @@ def _dense() -> Iterator[Case]:
         ("same shape", (2, 3, 4), (4, 4)),
     ):
         yield Case("MatMul", 9, [normal(*a), normal(*b)], form=form)
+
+
+def _fused() -> Iterator[Case]:
+    def product(form: str, a: Sequence[int], b: Sequence[int], **given: Any) -> Case:
+        return Case("FusedMatMul", 1, [normal(*a), normal(*b)], given, form, domain="com.microsoft")
+
+    yield product("plain", (2, 3, 4), (2, 4, 5))
+    yield product("turned", (2, 4, 3), (5, 4), transA=1, transB=1, alpha=0.5)
+    yield product("scaled vector", (4,), (2, 4, 3), alpha=-2.0)
+    yield product("batch first", (3, 2, 4), (2, 5, 4), transBatchA=1, transB=1)
+    every = {"transBatchA": 1, "transA": 1, "transBatchB": 1, "transB": 1}
+    yield product("batches turned", (4, 2, 2, 3), (5, 2, 2, 4), **every)
+    yield product("square", (2, 3, 3), (3, 3), transA=1, alpha=1.5)
+    for n, form in ((3, ""), (4, "square")):
+        turned, given = [normal(2, 4, n), normal(2, 4, 4)], {"transA": 1, "alpha": 0.25}
+        yield Case("TransposeMatMul", 1, turned, given, form, domain="com.microsoft")

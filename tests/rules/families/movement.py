@@ -14,6 +14,7 @@ def cases() -> Iterator[Case]:
     yield Case("Identity", 13, [normal(2, 3)])
     yield Case("Cast", 13, [normal(2, 3)], {"to": onnx.TensorProto.FLOAT}, "float32")
     yield Case("Cast", 9, [normal(2, 3)], {"to": onnx.TensorProto.DOUBLE}, "float64")
+    yield Case("CastLike", 15, [normal(2, 3), np.zeros(1)])
     for opset, attributes in ((6, {"is_test": 1}), (7, {}), (7, {"ratio": 0.3}), (12, {}), (13, {})):
         form = "ratio" if "ratio" in attributes else ""
         yield Case("Dropout", opset, [normal(2, 3)], attributes, form)
@@ -57,6 +58,7 @@ def _blocks() -> Iterator[Case]:
             given = {"mode": mode, "blocksize": size}
             yield Case("DepthToSpace", 11, [normal(1, 2 * size**2, 2, 3)], given, f"{mode} {size}")
     yield Case("SpaceToDepth", 13, [normal(1, 2, 6, 3)], {"blocksize": 3}, "3")
+    yield Case("SpaceToDepth", 28, [normal(2, 3, 4, 6)], {"blocksize": 2, "mode": "CRD"}, "CRD")
     for upper in (0, 1):
         yield Case("Trilu", 14, [normal(2, 4, 3)], {"upper": upper}, f"upper {upper}")
         yield Case("Trilu", 14, [normal(4, 5), np.array(-1)], {"upper": upper}, f"upper {upper} diagonal")

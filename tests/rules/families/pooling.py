@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rules.case import Case, distinct, normal
+import numpy as np
+
+from rules.case import Case, apart, distinct, normal
 
 
 def cases() -> Iterator[Case]:
@@ -83,3 +85,35 @@ def cases() -> Iterator[Case]:
         yield Case(operator, 22, [distinct(2, 3, 5)], form="1-D")
         yield Case(operator, 1, [distinct(1, 2, 2, 3, 2)], form="3-D")
         yield Case(operator, 1, [distinct(2, 3, 1, 1)], form="one position")
+    yield from _norms()
+    yield from _unpooled()
+
+
+def _norms() -> Iterator[Case]:
+    for opset in (2, 11, 18, 22):
+        yield Case("LpPool", opset, [apart(1, 2, 5, 6)], {"kernel_shape": [2, 3], "strides": [2, 1]})
+    for p in (1, 3):
+        yield Case("LpPool", 11, [apart(1, 2, 5, 6)], {"kernel_shape": [2, 2], "p": p}, f"p {p}")
+        yield Case("GlobalLpPool", 2, [apart(2, 3, 4, 2)], {"p": p}, f"p {p}")
+    yield Case("GlobalLpPool", 2, [apart(2, 3, 5)], {}, "1-D")
+    yield Case("GlobalLpPool", 22, [apart(2, 3, 4, 2)])
+    padded = {"kernel_shape": [3, 2], "strides": [2, 2], "pads": [1, 0, 0, 1]}
+    yield Case("LpPool", 11, [apart(1, 2, 5, 6)], padded, "padded")
+    yield Case("LpPool", 18, [apart(1, 2, 6, 7)], {**padded, "ceil_mode": 1}, "ceil padded")
+    for auto_pad in ("SAME_UPPER", "SAME_LOWER", "VALID"):
+        given = {"kernel_shape": [2, 3], "strides": [2, 2], "auto_pad": auto_pad}
+        yield Case("LpPool", 18, [apart(1, 2, 5, 6)], given, auto_pad.lower())
+    yield Case("LpPool", 18, [apart(1, 2, 6, 7)], {"kernel_shape": [2, 2], "dilations": [3, 2]}, "dilated")
+    yield Case("LpPool", 18, [lambda rng: np.zeros((1, 1, 4))], {"kernel_shape": [2]}, "zeros")
+
+
+def _unpooled() -> Iterator[Case]:
+    places = np.array([[[[5, 7], [13, 10]], [[16, 19], [24, 31]]]])
+    for opset in (9, 11, 22):
+        tiles = {"kernel_shape": [2, 2], "strides": [2, 2]}
+        yield Case("MaxUnpool", opset, [normal(1, 2, 2, 2), places], tiles)
+    size = np.array([1, 2, 5, 4])
+    yield Case("MaxUnpool", 11, [normal(1, 2, 2, 2), places, size], tiles, "to a size")
+    twice = np.array([[[6, 6, 8], [6, 12, 20]]])[:, None]
+    wide = {"kernel_shape": [3, 3], "strides": [2, 2]}
+    yield Case("MaxUnpool", 11, [normal(1, 1, 2, 3), twice], wide, "overlap")

@@ -46,4 +46,8 @@ def _running() -> Iterator[Case]:
             form = " ".join(name for name, value in given.items() if value)
             yield Case("CumSum", 11, [normal(2, 7, 3), np.array(1)], given, form)
             yield Case("CumSum", 14, [normal(5), np.array(-1)], given, f"vector {form}".strip())
+            yield Case("CumProd", 26, [apart(2, 7, 3), np.array(1)], given, form)
+            yield Case(
+                "CumProd", 26, [lambda rng: rng.permutation(6) - 2.0, np.array(0)], given, f"0 {form}".strip()
+            )
     yield Case("CumSum", 14, [normal(3, 1), np.array(-1, np.int32)], {"exclusive": 1}, "of one")

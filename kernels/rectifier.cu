@@ -1,0 +1,25 @@
+// The gate of a rectifier, on the way back, in three rules.
+//
+//   GRADIENT   g where x > 0, else 0            (x: input or output of the rectifier)
+//   DECONVNET  max(g, 0)                        (Zeiler & Fergus 2013; x is not read and may be null)
+//   GUIDED     max(g, 0) where x > 0, else 0    (Springenberg et al. 2014)
+//
+// Grid       count threads in all, one number each, in strides of the grid.
+// Layout     g, x, out: count numbers, contiguous.  out may be g.
+// Bounds     reads and writes 0 .. count-1 only.
+// NaN        passes through max, and closes the gate where it is x, as NumPy's maximum and comparisons do.
+// Reference  Ops.gate and Ops.positive (onnxvis/ops/primitives.py).
+#include "common.cuh"
+
+enum Rule { GRADIENT, DECONVNET, GUIDED };
+
+template <typename T, int RULE>
+__global__ void rectify(const T* g, const T* x, T* out, long long count) {
+    typedef typename Wide<T>::type W;
+    GRID_STRIDE(long long, i, count) {
+        W value = static_cast<W>(g[i]);
+        if (RULE != GRADIENT && value <= W(0)) value = W(0);
+        if (RULE != DECONVNET && !(static_cast<W>(x[i]) > W(0))) value = W(0);
+        out[i] = static_cast<T>(value);
+    }
+}

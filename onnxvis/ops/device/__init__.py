@@ -1,0 +1,21 @@
+"""The device executor's primitives: CuPy arrays, and the CUDA kernels of ``kernels/``."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from onnxvis.ops.cudnn import find_cudnn
+
+from .gpu import PRECISIONS, Gpu, find_gpu
+from .operators import DeviceOps
+
+__all__ = ["PRECISIONS", "DeviceOps", "Gpu", "device_ops", "find_gpu"]
+
+
+@cache
+def device_ops(dtype: Any = np.float32, precision: str = "float32") -> DeviceOps:
+    """The first GPU's primitives, which plans share; MissingRuntimeError without CuPy or a GPU."""
+    return DeviceOps(find_gpu(), dtype, precision, find_cudnn())

@@ -1,0 +1,141 @@
+"""Convolution and its adjoint: by cuDNN where it is installed, else im2col and cuBLAS.
+
+x: N×C×size_in, w: M×(C/group)×kernel, g: N×M×size_out, all contiguous.  A convolution is the matrix
+product of the weights, M × (C·offsets), with what each window sees, (C·offsets) × (N·windows); its adjoint
+is the transposed product, and each input position then gathers what belongs to it.  Samples lie side by
+side in the matrix, so that there is one product for all of them, of two axes where there are no groups:
+CuPy computes such in every precision, without copying a transposed factor.  The matrix is made in parts,
+so that it takes no more than ``WORKSPACE`` bytes (or one window, or one channel, of one sample).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from onnxvis.ops.cudnn import Cudnn
+from onnxvis.ops.primitives import Array
+from onnxvis.ops.window import Window
+
+from .geometry import geometry, index_type
+from .gpu import Gpu
+
+__all__ = ["Convolution"]
+
+Product = Callable[[Array, Array], Array]
+
+
+class Convolution:
+    """Both maps on one device; ``product`` multiplies matrices in ``precision``."""
+
+    WORKSPACE = 256 * 2**20
+
+    def __init__(self, gpu: Gpu, product: Product, precision: str, cudnn: Any = None) -> None:
+        self.gpu, self.xp, self.product, self.precision = gpu, gpu.xp, product, precision
+        self.cudnn = None if cudnn is None else Cudnn(cudnn, gpu, precision)
+
+    def forward(self, x: Array, w: Array, window: Window, group: int) -> Array:
+        """Cross-correlation: N×M×size_out."""
+        shape = (x.shape[0], w.shape[0], *window.size_out)
+        if not (x.size and w.size and math.prod(shape)):
+            return self.xp.zeros(shape, x.dtype)
+        found = self.cudnn.forward(x, w, window, group) if self.cudnn else None
+        return self._forward(x, w, window, group).reshape(shape) if found is None else found
+
+    def adjoint(self, g: Array, w: Array, window: Window, group: int) -> Array:
+        """The adjoint of ``forward`` in x: N×C×size_in."""
+        shape = (g.shape[0], group * w.shape[1], *window.size_in)
+        if not (g.size and w.size and math.prod(shape)):
+            return self.xp.zeros(shape, g.dtype)
+        found = self.cudnn.adjoint(g, w, window, group) if self.cudnn else None
+        return self._adjoint(g, w, window, group).reshape(shape) if found is None else found
+
+    # ---- by matrix products ----------------------------------------------------------------------
+
+    def _forward(self, x: Array, w: Array, window: Window, group: int) -> Array:
+        samples, windows = x.shape[0], math.prod(window.size_out)
+        weights = w.reshape(group, w.shape[0] // group, -1)
+        result = self.xp.empty((samples, w.shape[0], windows), x.dtype)
+        at_once, width = self._parts(samples, group * weights.shape[2], windows, x.dtype)
+        for n in range(0, samples, at_once):
+            part = self._factor(x[n : n + at_once])
+            for first in range(0, windows, width):
+                count = min(width, windows - first)
+                columns = self._columns(part, window, first, count).reshape(group, weights.shape[2], -1)
+                product = self._product(weights, columns).reshape(w.shape[0], part.shape[0], count)
+                result[n : n + at_once, :, first : first + count] = product.transpose((1, 0, 2))
+        return result
+
+    def _adjoint(self, g: Array, w: Array, window: Window, group: int) -> Array:
+        samples, windows, channels = g.shape[0], math.prod(window.size_out), w.shape[1]
+        weights = w.reshape(group, -1, channels, window.count)
+        g = g.reshape(samples, -1, windows)
+        result = self.xp.empty((samples, group, channels, math.prod(window.size_in)), g.dtype)
+        at_once, width = self._parts(samples, group * window.count * windows, channels, g.dtype)
+        for n in range(0, samples, at_once):
+            part = g[n : n + at_once]
+            count = part.shape[0]
+            factor = part.transpose((1, 0, 2)).reshape(group, -1, count * windows)
+            for first in range(0, channels, width):
+                some = weights[:, :, first : first + width]
+                some = some.reshape(*some.shape[:2], -1).swapaxes(1, 2)
+                gathered = self._gathered(self._product(some, factor), window, count)
+                result[n : n + at_once, :, first : first + width] = gathered.reshape(
+                    count, group, -1, result.shape[3]
+                )
+        return result
+
+    def _product(self, a: Array, b: Array) -> Array:
+        """Of group × rows × k and group × k × columns."""
+        return self.product(a, b) if a.shape[0] > 1 else self.product(a[0], b[0])
+
+    def _columns(self, x: Array, window: Window, first: int, count: int) -> Array:
+        """What the windows from ``first`` see: channels × offsets × samples × count."""
+        samples, channels = x.shape[:2]
+        if samples == 1 and _pointwise(window) and count == math.prod(window.size_in):
+            return x
+        columns = self.xp.empty((channels, window.count, samples, count), x.dtype)
+        index = index_type(x.size, columns.size, math.prod(window.size_out), window=window)
+        items = samples * channels * count
+        self.gpu.launch(
+            "im2col", x.dtype, index.cpp, items, x, columns, geometry(window, index),
+            *map(index, (channels, samples, first, count, items)),
+        )  # fmt: skip
+        return columns
+
+    def _gathered(self, columns: Array, window: Window, samples: int) -> Array:
+        """The adjoint of ``_columns`` for all windows: samples × channels × inputs."""
+        channels = columns.size // (window.count * samples * math.prod(window.size_out))
+        if samples == 1 and _pointwise(window):
+            return columns
+        x = self.xp.empty((samples, channels, math.prod(window.size_in)), columns.dtype)
+        index = index_type(x.size, columns.size, window=window)
+        columns = columns if columns.flags.c_contiguous else columns.copy()
+        self.gpu.launch(
+            "col2im", x.dtype, index.cpp, x.size, columns, x, geometry(window, index),
+            *map(index, (channels, samples, x.size)),
+        )  # fmt: skip
+        return x
+
+    def _parts(self, samples: int, rows: int, columns: int, dtype: Any) -> tuple[int, int]:
+        """How many samples, and how many columns of one, fit into the workspace at once."""
+        row = rows * np.dtype(dtype).itemsize
+        at_once = self.WORKSPACE // (row * columns)
+        return (min(samples, at_once), columns) if at_once else (1, max(1, self.WORKSPACE // row))
+
+    def _factor(self, x: Array) -> Array:
+        """Rounded before it is copied out into columns, where products round it anyway."""
+        return x.astype(np.float16) if self.precision == "float16" and x.dtype == np.float32 else x
+
+
+def _pointwise(window: Window) -> bool:
+    """True for 1×1 kernels that see every position once: the data are the columns."""
+    return (
+        window.count == 1
+        and window.size_in == window.size_out
+        and not any(window.before)
+        and not any(s - 1 for s, n in zip(window.strides, window.size_in, strict=True) if n > 1)
+    )

@@ -1,0 +1,198 @@
+"""One CUDA device through CuPy: its stream, its memory, and the kernels that were loaded on it."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from onnxvis.errors import MissingRuntimeError, UsageError
+
+from .sources import KERNELS, expression, expressions, options, source
+
+__all__ = ["PRECISIONS", "Gpu", "NotCapturableError", "find_gpu"]
+
+# How float32 convolutions and matrix products are computed; everything else is in float32 always.
+PRECISIONS = ("float32", "tf32", "float16")
+INSTALL = "pip install 'onnxvis[cuda12]' (or 'onnxvis[cuda13]')"
+# onnxruntime's names of what CuPy knows too.
+_DTYPES = {
+    "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
+    "tensor(bool)": "bool", "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32",
+    "tensor(int64)": "int64", "tensor(uint8)": "uint8", "tensor(uint16)": "uint16",
+    "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
+}  # fmt: skip
+Function = Callable[[tuple[int], tuple[int], tuple[Any, ...]], None]
+
+
+class NotCapturableError(Exception):
+    """Something that a CUDA graph cannot hold: the caller runs it step by step instead."""
+
+
+@cache
+def find_gpu(index: int = 0) -> Gpu:
+    """The CUDA device of this number; MissingRuntimeError without CuPy or without a device."""
+    try:
+        import cupy
+        from cupyx.scipy.special import erf
+    except ImportError as error:
+        raise MissingRuntimeError(
+            f"the device executor needs CuPy, which cannot be imported ({error}); run: {INSTALL}"
+        ) from None
+    try:
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise MissingRuntimeError(
+            f"the device executor needs an NVIDIA GPU, and CuPy finds none ({error}); use device='cpu'"
+        ) from None
+    if index >= count:
+        raise MissingRuntimeError(f"there is no CUDA device {index}: CuPy finds {count}")
+    return Gpu(cupy, erf, index)
+
+
+class Gpu:
+    """A CUDA device.
+
+    ``xp``: the CuPy module; ``erf``: a function that it keeps elsewhere; ``stream``: on which everything
+    runs, onnxruntime included; ``pool``: what arrays are allocated from, bounded to ``SHARE`` of the device's
+    memory so that others find some left.
+    """
+
+    SHARE = 0.9
+    THREADS, BLOCKS = 256, 65536  # a block's threads; at most that many blocks, each walks in strides
+    SMALL, KEPT = 65536, 512  # bytes up to which constants are known by content; how many of these stay
+
+    def __init__(self, xp: Any, erf: Callable[[Any], Any], index: int = 0) -> None:
+        self.xp, self.erf, self.index = xp, erf, index
+        with xp.cuda.Device(index):
+            self.stream = xp.cuda.Stream(non_blocking=True)
+            self.pool = xp.cuda.MemoryPool()
+            self.pool.set_limit(fraction=self.SHARE)
+        # While a CUDA graph is captured: the constants that it reads, which must live as long as it does.
+        self.held: list[Any] | None = None
+        self._modules: dict[tuple[str, str], Any] = {}
+        self._functions: dict[str, Function] = {}
+        self._large: dict[int, tuple[weakref.ref[Any], Any]] = {}
+        self._small: OrderedDict[Any, Any] = OrderedDict()
+
+    @contextmanager
+    def running(self, pool: Any = None, precision: str = "float32") -> Iterator[None]:
+        """Everything inside runs on this device, on ``stream``, with memory from ``pool``."""
+        if precision not in PRECISIONS:
+            raise UsageError(f"no precision {precision!r}; there are {', '.join(map(repr, PRECISIONS))}")
+        with ExitStack() as stack:
+            stack.enter_context(self.xp.cuda.Device(self.index))
+            stack.enter_context(self.stream)
+            stack.enter_context(self.xp.cuda.using_allocator((pool or self.pool).malloc))
+            stack.enter_context(self._products_in(precision))
+            yield
+
+    @contextmanager
+    def _products_in(self, precision: str) -> Iterator[None]:
+        """cuBLAS told whether it may round float32 to TF32, whatever CUPY_TF32 says."""
+        core = self.xp._core
+        before = core.get_compute_type(np.float32)
+        wanted = "COMPUTE_TYPE_TF32" if precision == "tf32" else "COMPUTE_TYPE_DEFAULT"
+        core.set_compute_type(np.float32, getattr(core._routines_linalg, wanted))
+        try:
+            yield
+        finally:
+            core.set_compute_type(np.float32, before)
+
+    # ---- kernels ---------------------------------------------------------------------------------
+
+    def launch(self, kernel: str, dtype: Any, variant: str, count: int, *arguments: Any) -> None:
+        """Run a kernel over ``count`` items; nothing where there are none."""
+        if count:
+            blocks = min(-(-count // self.THREADS), self.BLOCKS)
+            self._function(kernel, dtype, variant)((blocks,), (self.THREADS,), arguments)
+
+    def _function(self, kernel: str, dtype: Any, variant: str) -> Function:
+        name = expression(kernel, dtype, variant)
+        if name not in self._functions:
+            self._functions[name] = self._module(KERNELS[kernel].file, dtype).get_function(name)
+        return self._functions[name]
+
+    def _module(self, file: str, dtype: Any) -> Any:
+        """A file's kernels for one type of numbers; CuPy keeps what it compiled in its own cache."""
+        key = (file, np.dtype(dtype).name)
+        if key not in self._modules:
+            self._modules[key] = self.xp.RawModule(
+                code=source(file), options=options(), name_expressions=expressions(file, dtype)
+            )
+        return self._modules[key]
+
+    # ---- constants -------------------------------------------------------------------------------
+
+    def constant(self, array: np.ndarray[Any, Any], dtype: Any) -> Any:
+        """A NumPy array on the device, as ``dtype``.
+
+        Large ones (weights) are known by identity and stay as long as the array lives; small ones, which
+        rules often make anew, by content.  Within a CUDA graph nothing can be uploaded: there they must
+        be known already (NotCapturableError).
+        """
+        found = (
+            self._by_identity(array, dtype) if array.nbytes > self.SMALL else self._by_content(array, dtype)
+        )
+        if self.held is not None:
+            self.held.append(found)
+        return found
+
+    def _by_content(self, array: np.ndarray[Any, Any], dtype: Any) -> Any:
+        key = (array.dtype.str, np.dtype(dtype).str, array.shape, array.tobytes())
+        if key not in self._small:
+            self._small[key] = self._upload(array, dtype)
+            while len(self._small) > self.KEPT:
+                self._small.popitem(last=False)
+        self._small.move_to_end(key)
+        return self._small[key]
+
+    def _by_identity(self, array: np.ndarray[Any, Any], dtype: Any) -> Any:
+        key = id(array)  # nobody else's while the array lives, and forgotten when it dies
+        known = self._large.get(key)
+        if known is None or known[1].dtype != dtype:
+            forget = weakref.ref(array, lambda _: self._large.pop(key, None))
+            known = self._large[key] = (forget, self._upload(array, dtype))
+        return known[1]
+
+    def _upload(self, array: np.ndarray[Any, Any], dtype: Any) -> Any:
+        if self.held is not None:
+            raise NotCapturableError(f"a constant of shape {array.shape} is made anew in every pass")
+        return self.upload(array.astype(dtype, copy=False))
+
+    # ---- to the device and back ------------------------------------------------------------------
+
+    def upload(self, array: np.ndarray[Any, Any]) -> Any:
+        """A copy on the device."""
+        return self.xp.asarray(np.asarray(array, order="C"))
+
+    def download(self, array: Any) -> np.ndarray[Any, Any]:
+        """A copy in the host's memory; waits for what computes it."""
+        found: np.ndarray[Any, Any] = self.xp.asnumpy(array)
+        self.stream.synchronize()
+        return found
+
+    def tensor(self, value: Any) -> Any:
+        """An onnxruntime OrtValue as an array: where it lies if that is on this device, else a copy.
+
+        The array keeps the OrtValue alive.  Its address is taken, rather than DLPack's capsule, because
+        onnxruntime exports that for some builds and dtypes only; both are without a copy, and there is
+        nothing to wait for, since onnxruntime runs on ``stream``.
+        """
+        dtype = _DTYPES.get(value.data_type())
+        if value.device_name().lower() != "cuda" or dtype is None:
+            array = np.asarray(value.numpy())
+            # bfloat16, which CuPy does not know, among them
+            return self.upload(array if array.dtype.kind in "biuf" else array.astype(np.float32))
+        shape = tuple(value.shape())
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if not size:
+            return self.xp.empty(shape, dtype)
+        memory = self.xp.cuda.UnownedMemory(value.data_ptr(), size, value, self.index)
+        return self.xp.ndarray(shape, dtype, memptr=self.xp.cuda.MemoryPointer(memory, 0))

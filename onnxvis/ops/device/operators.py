@@ -1,0 +1,232 @@
+"""The primitives on CuPy arrays: CuPy's own operators, and kernels where those would read memory twice.
+
+``gpu.xp`` is the CuPy module.  Kernels take contiguous arrays: views are copied before the launch.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxvis.ops.primitives import Array, Key, Ops, Shape
+from onnxvis.ops.window import Window
+
+from .convolution import Convolution
+from .geometry import geometry, index_type
+from .gpu import Gpu
+from .sources import NUMBERS
+
+__all__ = ["DeviceOps"]
+
+
+class DeviceOps(Ops):
+    """The primitives on a CUDA device.
+
+    ``precision``: of products and convolutions, see ``gpu.PRECISIONS``; ``cudnn``: the module of
+    nvidia-cudnn-frontend, None without it.
+    """
+
+    def __init__(
+        self, gpu: Gpu, dtype: Any = np.float32, precision: str = "float32", cudnn: Any = None
+    ) -> None:
+        super().__init__(dtype)
+        self.gpu, self.xp, self.precision = gpu, gpu.xp, precision
+        self.convolution = Convolution(gpu, self.matmul, precision, cudnn)
+
+    # ---- constants -------------------------------------------------------------------------------
+
+    def constant(self, array: Any) -> Array:
+        if isinstance(array, self.xp.ndarray):
+            return array if array.dtype.kind in "biu" else array.astype(self.dtype, copy=False)
+        array = np.asarray(array)
+        return self.gpu.constant(array, array.dtype if array.dtype.kind in "biu" else self.dtype)
+
+    def zeros(self, shape: Shape) -> Array:
+        return self.xp.zeros(shape, self.dtype)
+
+    def numbers(self, x: Array) -> Array:
+        return x.astype(self.dtype, copy=False)
+
+    # ---- one number at a time --------------------------------------------------------------------
+
+    def where(self, condition: Array, a: Array | float, b: Array | float = 0.0) -> Array:
+        return self.xp.where(condition, self._number(a), self._number(b))
+
+    def _number(self, value: Array | float) -> Any:
+        """Of the working dtype, which CuPy could not tell where both choices are Python numbers."""
+        if isinstance(value, self.xp.ndarray):
+            return value.astype(self.dtype, copy=False)
+        return self.dtype.type(value)
+
+    def maximum(self, a: Array, b: Array | float) -> Array:
+        return self.xp.maximum(a, b)
+
+    def minimum(self, a: Array, b: Array | float) -> Array:
+        return self.xp.minimum(a, b)
+
+    def abs(self, x: Array) -> Array:
+        return self.xp.abs(x)
+
+    def exp(self, x: Array) -> Array:
+        return self.xp.exp(x)
+
+    def log(self, x: Array) -> Array:
+        return self.xp.log(x)
+
+    def sqrt(self, x: Array) -> Array:
+        return self.xp.sqrt(x)
+
+    def tanh(self, x: Array) -> Array:
+        return self.xp.tanh(x)
+
+    def sin(self, x: Array) -> Array:
+        return self.xp.sin(x)
+
+    def erf(self, x: Array) -> Array:
+        return self.gpu.erf(x)
+
+    def power(self, a: Array, b: Array | float) -> Array:
+        return self.xp.power(a, b)
+
+    # ---- fused: one pass over memory instead of two or three ------------------------------------
+
+    def positive(self, x: Array) -> Array:
+        return self._fused("rectify", "DECONVNET", x, None) if self._alike(x) else super().positive(x)
+
+    def gate(self, g: Array, x: Array, rectified: bool = False) -> Array:
+        if not self._alike(g, x):
+            return super().gate(g, x, rectified)
+        return self._fused("rectify", "GUIDED" if rectified else "GRADIENT", g, x)
+
+    def split(self, x: Array) -> tuple[Array, Array]:
+        if not self._alike(x):
+            return super().split(x)
+        above, below = self.xp.empty(x.shape, x.dtype), self.xp.empty(x.shape, x.dtype)
+        self.gpu.launch("split", x.dtype, "", x.size, x, above, below, np.int64(x.size))
+        return above, below
+
+    def stabilize(self, z: Array, epsilon: float = 1e-6) -> Array:
+        if not self._alike(z):
+            return super().stabilize(z, epsilon)
+        return self._fused("stabilize", "", z, np.float64(epsilon))
+
+    def quotient(self, r: Array, z: Array, epsilon: float = 1e-6) -> Array:
+        if not self._alike(r, z):
+            return super().quotient(r, z, epsilon)
+        return self._fused("quotient", "", r, z, np.float64(epsilon))
+
+    def sum_of_products(self, *pairs: tuple[Array, Array]) -> Array:
+        flat = [array for pair in pairs for array in pair]
+        if len(pairs) != 2 or not self._alike(*flat):
+            return super().sum_of_products(*pairs)
+        return self._fused("multiply_back", "", *flat)
+
+    def _alike(self, *arrays: Array) -> bool:
+        """True where a kernel can go through all of them number by number, as they lie in memory."""
+        first = arrays[0]
+        return first.dtype.name in NUMBERS and all(
+            a.flags.c_contiguous and a.shape == first.shape and a.dtype == first.dtype for a in arrays
+        )
+
+    def _fused(self, kernel: str, variant: str, first: Array, *others: Any) -> Array:
+        """A new array, written number by number; a None among the others is a null pointer."""
+        result = self.xp.empty(first.shape, first.dtype)
+        rest = (np.uint64(0) if other is None else other for other in others)
+        self.gpu.launch(kernel, first.dtype, variant, first.size, first, *rest, result, np.int64(first.size))
+        return result
+
+    # ---- along axes ------------------------------------------------------------------------------
+
+    def sum(self, x: Array, axes: Sequence[int], keepdims: bool = False) -> Array:
+        return self.xp.sum(x, axis=tuple(axes), keepdims=keepdims, dtype=x.dtype) if len(axes) else x
+
+    def argmax(self, x: Array, axis: int) -> Array:
+        return self.xp.argmax(x, axis=axis, keepdims=True)
+
+    # ---- moving data -----------------------------------------------------------------------------
+
+    def reshape(self, x: Array, shape: Shape) -> Array:
+        return x.reshape(shape)
+
+    def transpose(self, x: Array, axes: Sequence[int]) -> Array:
+        return x.transpose(tuple(axes))
+
+    def expand(self, x: Array, shape: Shape) -> Array:
+        return self.xp.broadcast_to(x, shape)
+
+    def concat(self, arrays: Sequence[Array], axis: int) -> Array:
+        return self.xp.concatenate(arrays, axis)
+
+    def slice(self, x: Array, key: Key) -> Array:
+        return x[key]
+
+    def unslice(self, g: Array, key: Key, shape: Shape) -> Array:
+        result = self.xp.zeros(shape, g.dtype)
+        result[key] = g
+        return result
+
+    def take(self, x: Array, rows: Array) -> Array:
+        return self.xp.take(x, self._counted(rows, x.shape[0]), axis=0)
+
+    def put(self, g: Array, rows: Array, count: int) -> Array:
+        rows, many = self._counted(rows, count), g.shape[0]
+        # Sorted by target, then by their place: keys are distinct, so the order is the same every time.
+        order = self.xp.argsort(rows * many + self.xp.arange(many))
+        starts = self.xp.searchsorted(rows[order], self.xp.arange(count + 1))
+        result = self.xp.empty((count, *g.shape[1:]), g.dtype)
+        index = index_type(g.size, result.size)
+        width = index(math.prod(g.shape[1:]))
+        self._launch("put", g, index, result.size, self._dense(g), order, starts, result, width)
+        return result
+
+    def _counted(self, rows: Array, count: int) -> Array:
+        """Row numbers as int64, those from the end counted from the front."""
+        rows = rows.astype(np.int64, copy=False)
+        return self.xp.where(rows < 0, rows + count, rows)
+
+    # ---- linear maps -----------------------------------------------------------------------------
+
+    def matmul(self, a: Array, b: Array) -> Array:
+        if self.precision == "float16" and self.dtype == np.float32:  # cuBLAS sums these in float32
+            a, b = a.astype(np.float16, copy=False), b.astype(np.float16, copy=False)
+        return self.xp.matmul(a, b).astype(self.dtype, copy=False)
+
+    def conv(self, x: Array, w: Array, window: Window, group: int = 1) -> Array:
+        return self.convolution.forward(self._dense(x), self._dense(w), window, group)
+
+    def conv_transpose(self, g: Array, w: Array, window: Window, group: int = 1) -> Array:
+        return self.convolution.adjoint(self._dense(g), self._dense(w), window, group)
+
+    def window_sum(self, x: Array, window: Window) -> Array:
+        return self._windowed("window_sum", x, window, window.size_out)
+
+    def window_spread(self, g: Array, window: Window) -> Array:
+        return self._windowed("window_spread", g, window, window.size_in)
+
+    def max_route(self, g: Array, x: Array, window: Window) -> Array:
+        x = self._dense(x)
+        index = index_type(x.size, g.size, window=window)
+        first = self.xp.empty(g.shape, np.int32)
+        shape = geometry(window, index)
+        self._launch("max_first", x, index, first.size, x, first, shape)
+        result = self.xp.empty(x.shape, g.dtype)
+        self._launch("max_route", g, index, result.size, self._dense(g), first, result, shape)
+        return result
+
+    def _windowed(self, kernel: str, x: Array, window: Window, size: tuple[int, ...]) -> Array:
+        result = self.xp.empty((*x.shape[:2], *size), x.dtype)
+        index = index_type(x.size, result.size, window=window)
+        self._launch(kernel, x, index, result.size, self._dense(x), result, geometry(window, index))
+        return result
+
+    def _launch(self, kernel: str, like: Array, index: Any, count: int, *arguments: Any) -> None:
+        """A kernel for numbers of ``like``'s dtype and indices of this type; it is told the count last."""
+        self.gpu.launch(kernel, like.dtype, index.cpp, count, *arguments, index(count))
+
+    @staticmethod
+    def _dense(x: Array) -> Array:
+        """x, copied where it is a view that does not lie in one piece."""
+        return x if x.flags.c_contiguous else x.copy()

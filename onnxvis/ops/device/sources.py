@@ -1,0 +1,65 @@
+"""The CUDA sources in ``kernels/``: which kernel lies where, and for which types it is compiled."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from onnxvis.resources import resource
+
+__all__ = ["FOLDER", "KERNELS", "NUMBERS", "Kernel", "expression", "expressions", "options", "source"]
+
+FOLDER = "kernels"
+# C++ types of numbers, by dtype; Half is defined in kernels/common.cuh.
+NUMBERS = {"float32": "float", "float64": "double", "float16": "Half"}
+
+
+class Kernel(NamedTuple):
+    """A template over the type of numbers and, where there are ``variants``, a second argument."""
+
+    file: str
+    variants: tuple[str, ...] = ()
+
+
+_INDEXED = ("int", "long long")
+KERNELS = {
+    "rectify": Kernel("rectifier.cu", ("GRADIENT", "DECONVNET", "GUIDED")),
+    "split": Kernel("split.cu"),
+    "stabilize": Kernel("stabilize.cu"),
+    "quotient": Kernel("stabilize.cu"),
+    "multiply_back": Kernel("multiply_back.cu"),
+    "max_first": Kernel("max_route.cu", _INDEXED),
+    "max_route": Kernel("max_route.cu", _INDEXED),
+    "window_sum": Kernel("window_sum.cu", _INDEXED),
+    "window_spread": Kernel("window_spread.cu", _INDEXED),
+    "im2col": Kernel("im2col.cu", _INDEXED),
+    "col2im": Kernel("col2im.cu", _INDEXED),
+    "put": Kernel("put.cu", _INDEXED),
+}
+
+
+def expression(kernel: str, dtype: Any, variant: str = "") -> str:
+    """The instantiated template's name in C++: ``im2col<float, int>``."""
+    arguments = [NUMBERS[np.dtype(dtype).name], *([variant] if variant else [])]
+    return f"{kernel}<{', '.join(arguments)}>"
+
+
+def expressions(file: str, dtype: Any) -> tuple[str, ...]:
+    """All kernels of a file, instantiated for one type of numbers."""
+    return tuple(
+        expression(name, dtype, variant)
+        for name, kernel in KERNELS.items()
+        if kernel.file == file
+        for variant in kernel.variants or ("",)
+    )
+
+
+def source(file: str) -> str:
+    """The text of a kernel's file."""
+    return resource(FOLDER, file).read_text(encoding="utf-8")
+
+
+def options() -> tuple[str, ...]:
+    """What NVRTC is told."""
+    return ("-std=c++17", f"-I{resource(FOLDER)}")
