@@ -13,7 +13,7 @@ import numpy as np
 from . import images
 from .errors import UsageError
 from .graph.analysis import spatial_axes
-from .target import Target
+from .target import Wanted, describe
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -28,12 +28,13 @@ class Explanation:
     """Why the net answered as it did.
 
     ``values``: float32, the shape of the explained input (CAM: N×1×h×w of the layer), unscaled.
-    ``score``: the target's value, one a sample.  ``target``: with the units that were chosen.
+    ``score``: the target's value ⟨seed, tensor⟩, one a sample.  ``target``: with the units that were
+    chosen; given to ``explain`` again, it makes the same explanation.
     ``method``, ``settings``: how it was made.  ``labels``: names of the target's units, where known.
     """
 
     values: Array
-    target: Target
+    target: Wanted
     score: Array
     method: str
     settings: Mapping[str, Any]
@@ -121,10 +122,7 @@ class Explanation:
 
     def unit_name(self, index: int = 0) -> str:
         """The target's unit, by name where the names are known ("unit 3" where not)."""
-        unit = self.target.unit
-        chosen = unit[index] if isinstance(unit, Sequence) else unit
-        name = self.labels[chosen] if chosen is not None and chosen < len(self.labels) else f"unit {chosen}"
-        return name.split(",")[0]
+        return describe(self.target, index, self.labels)
 
     def caption(self, index: int = 0) -> str:
         """The unit and its score."""
@@ -169,7 +167,7 @@ class Reconstruction:
     values: Array
     loss: Sequence[float]
     method: str
-    target: Target
+    target: Wanted
     settings: Mapping[str, Any]
     preprocess: images.Preprocess | None = field(default=None, repr=False)
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import onnx
 
-from . import images, zoo
+from . import deployment, images, zoo
 from .engine.engine import Engine
 from .engine.plan import Pass
 from .engine.runtime import Runtime
-from .errors import InputError, UnknownNameError, UsageError
+from .errors import InputError, TargetError, UnknownNameError, UsageError
 from .explanation import Explanation, Reconstruction
-from .graph.analysis import channel_axes, spatial_axes
+from .graph.analysis import channel_axes, logits, spatial_axes
 from .graph.ir import Graph, TensorSpec
 from .graph.load import read_model
 from .inputs import Batch, batches, complete, main_input
 from .rules import Composite, registry
-from .target import Aim, Target
+from .rules.composites import COMPOSITES
+from .rules.composites import composite as find_composite
+from .target import Names, Wanted, find_aim, normal, settled, tensors_of
 from .taxonomy import Case, find
 from .taxonomy.deconvolutional.conservation import Conservation, joined
 from .taxonomy.deconvolutional.relevance import report
@@ -41,14 +43,20 @@ def load(
     threads: int | None = None,
     executor: str = "auto",
     labels: Sequence[str] | None = None,
+    precision: str = "float32",
+    functions: Sequence[str | onnx.FunctionProto] = (),
+    custom_ops: Sequence[str | os.PathLike[str]] = (),
 ) -> Model:
     """Open a CNN saved as ONNX.
 
     ``source``: a path, ``"zoo:NAME"``, bytes, or an onnx.ModelProto.  ``device``: "auto", "cpu" or
     "cuda".  ``preprocess``: a preset's name, a Preprocess or its settings, a .json or .toml file; None:
     what the model's metadata or side file says, else 0..1 (0..255 for a net that takes bytes).
-    ``threads``: for onnxruntime (None: one a core).  ``executor`` of backward passes: "auto", "compiled"
-    or "host".  ``labels``: names of the classes.
+    ``threads``: for onnxruntime (None: one a core).  ``executor`` of backward passes: "auto", "compiled",
+    "host", or "device" (a GPU; with device="auto" the forward pass stays on the CPU).  ``precision`` of
+    convolutions and matrix products on a GPU: "float32", "tf32" or "float16".  ``labels``: names of the
+    classes.  ``functions``: definitions of operators that onnxruntime does not know, each an
+    onnx.FunctionProto or its text; ``custom_ops``: libraries of such operators, as onnxruntime loads them.
 
     Raises ModelError where the model cannot be read or run, MissingRuntimeError without onnxruntime.
     """
@@ -57,7 +65,8 @@ def load(
         preprocess = entry.preprocess if preprocess is None else preprocess
         labels = entry.labels if labels is None and isinstance(entry.labels, tuple) else labels
         source = zoo.get(entry.name, progress=True)
-    engine = Engine(read_model(source), Runtime(device, threads), executor)
+    runtime = Runtime(device, threads, precision, custom_ops)
+    engine = Engine(read_model(source, functions), runtime, executor)
     return Model(engine, preprocess, labels)
 
 
@@ -74,7 +83,7 @@ class Model:
         self.preprocess_source = "given"
         self.preprocess = self._preprocess(preprocess)
         self.labels: Sequence[str] = tuple(labels if labels is not None else self._labels())
-        self.device = engine.runtime.device
+        self.device = engine.device
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
@@ -186,7 +195,10 @@ class Model:
 
         ``method``: any name in ``onnxvis.methods()``, with its settings.  ``target``: None (for each
         sample the strongest unit of the last layer before a softmax), a unit's index, a list with one a
-        sample, or an ``onnxvis.Target``.  ``wrt``: the input to explain, where there are several.
+        sample, or an ``onnxvis.Target``; further a class by name, {unit: weight}, {output: target} for the
+        sum over several outputs, a seed array, or a function of the outputs {name: array} that returns a
+        seed for each that counts; a list has one target a sample, of any kind.  ``wrt``: the input to
+        explain, where there are several.
 
         Raises UsageError for a target, method or setting that does not exist, MissingRuleError where
         operators have no rule for the method.
@@ -195,17 +207,16 @@ class Model:
         checked = info.check(settings)
         batch = complete(x, self.inputs, self.preprocess)
         name = self._input(wrt)
-        wanted = self._target(target)
+        wanted = normal(target, self.names)
         outcomes = [
-            info.run(self._case(part, name, wanted.of_samples(where, batch.samples)), **checked)
+            info.run(self._case(part, name, wanted, where, batch.samples), **checked)
             for where, part in batches(batch, self.inputs)
         ]
-        aim = outcomes[0].aim
-        units = [unit for outcome in outcomes for unit in outcome.aim.units or ()]
+        chosen = settled(wanted, [outcome.aim for outcome in outcomes])
         values = np.concatenate([outcome.values for outcome in outcomes])
         return Explanation(
             values=values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False),
-            target=Target(aim.tensor, units, wanted.position),
+            target=chosen,
             score=np.concatenate([outcome.score for outcome in outcomes]),
             method=method,
             settings={**info.settings, **checked},
@@ -216,7 +227,7 @@ class Model:
             pictures=batch.pictures if name == main_input(self.inputs).name else (),
             inputs=batch.feeds[name],
             preprocess=self.preprocess,
-            labels=self.labels if wanted.layer is None else (),
+            labels=self._labels_for(chosen),
         )
 
     def conservation(
@@ -229,24 +240,34 @@ class Model:
         """
         checked = find("lrp").check(settings)
         batch = complete(x, self.inputs, self.preprocess)
-        name, wanted = self._input(wrt), self._target(target)
+        name, wanted = self._input(wrt), normal(target, self.names)
         return joined(
             [
-                report(self._case(part, name, wanted.of_samples(where, batch.samples)), **checked)
+                report(self._case(part, name, wanted, where, batch.samples), **checked)
                 for where, part in batches(batch, self.inputs)
             ]
         )
 
-    def _target(self, given: Any) -> Target:
-        """The target, its layer under its tensor's name."""
-        wanted = Target.of(given)
-        layer = None if wanted.layer is None else self.engine.tensor(wanted.layer)
-        return replace(wanted, layer=layer)
+    @cached_property
+    def names(self) -> Names:
+        """What targets may call the model's tensors and units."""
+        file = self.engine.file_graph
+        known = {*file.by_name, *file.producers, *file.inputs, *self.graph.quantized}
+        try:
+            scores = logits(self.graph)
+        except TargetError:  # several outputs: no telling whose units the labels name
+            return Names(self.engine.tensor, known, self.labels)
+        answers = (name for name in self.graph.outputs if logits(self.graph, name) == scores)
+        return Names(self.engine.tensor, known, self.labels, frozenset({scores, *answers}))
 
-    def _case(self, batch: Batch, name: str, target: Target) -> Case:
-        """One batch to explain, with the target found in the graph for its shapes."""
-        graph = self.engine.specialized(batch.feeds, [target.layer] if target.layer else [])
-        aim = Aim.at(target, graph, batch.samples)
+    def _labels_for(self, target: Wanted) -> Sequence[str]:
+        """Names of the units of a target, where they are those of the classes."""
+        return self.labels if self.names.scores.issuperset(tensors_of(target)) else ()
+
+    def _case(self, batch: Batch, name: str, target: Wanted, part: slice, samples: int) -> Case:
+        """One batch to explain, the ``part`` of all ``samples``, with the target found in the graph."""
+        graph = self.engine.specialized(batch.feeds, tensors_of(target))
+        aim = find_aim(target, graph, part, samples, lambda names: self.engine.run(batch.feeds, names))
         known = bool(batch.pictures) or self.preprocess_source != "default"
         bounds = self._bounds(batch.feeds[name], name) if known else None
         return Case(self.engine, batch.feeds, name, aim, bounds, self._channel_axis(name))
@@ -267,13 +288,12 @@ class Model:
     ) -> dict[str, Array]:
         """The raw backward pass: walk ``seeds`` {tensor or layer: array} back to the tensors ``wrt``.
 
-        ``method``: a method of the rule registry ("gradient", "deconvnet", …) or a Composite, with
-        its rules' ``settings``.  ``wrt`` default: all floating inputs.
+        ``method``: a method of the rule registry ("gradient", "deconvnet", "zplus", …), or a composite: its
+        name, a .toml file or a Composite; with their rules' ``settings``.  ``wrt`` default: all floating
+        inputs.  Raises UnknownNameError for a method or setting that does not exist.
         """
         batch = complete(x, self.inputs, self.preprocess)
-        backward = Pass(method, settings)
-        if isinstance(method, str) and method not in registry.methods:
-            raise UnknownNameError("rule or method", method, registry.methods)
+        backward = _pass(method, settings)
         started = {self.engine.tensor(name): np.asarray(seed) for name, seed in seeds.items()}
         if not started:
             raise UsageError("give at least one seed: {tensor or layer name: array of its shape}")
@@ -290,6 +310,65 @@ class Model:
 
     def _floating_inputs(self) -> list[str]:
         return [spec.name for spec in self.inputs if spec.dtype is None or spec.dtype.kind == "f"]
+
+    # ---- ship it -----------------------------------------------------------------------------------
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        method: str = "guided_backprop",
+        target: Any = None,
+        *,
+        wrt: str | None = None,
+        outputs: Sequence[str] = ("explanation", "heatmap"),
+        target_input: bool = False,
+        batch: int | None = None,
+        size: tuple[int, int] | None = None,
+        pictures: str | None = None,
+        normalize: bool = False,
+        external_data: bool | None = None,
+        tolerance: float = 1e-5,
+        force: bool = False,
+        **settings: Any,
+    ) -> deployment.Exported:
+        """Write prediction and explanation as one ONNX model, for any ONNX runtime.
+
+        The model has the file's own nodes and outputs, and after these ``outputs``: "explanation" and
+        "heatmap" (what ``values`` and ``heatmap()`` of an Explanation are), "score" and "unit" (of the
+        target, one a sample).  ``method``, ``target``, ``wrt``, ``settings``: as for ``explain``.
+
+        ``target_input``: the unit is an input "target", int64, one a sample (−1: the strongest).
+        ``batch``: a fixed number of samples; None: any, where the file takes any.  ``size``: (height,
+        width) where the model leaves it open.  ``pictures``: "NHWC" or "NCHW", photos in uint8 RGB of any
+        size as input "pictures", prepared as ``preprocess`` says.  ``normalize``: the heat map in 0..1 (where
+        signs matter, 0.5 is nothing).  ``external_data``: weights in PATH.data (None: above 2 GB).
+        ``force``: replace what is there.
+
+        The written model is checked, run, and compared with the library; UnsupportedError where they
+        differ by more than ``tolerance`` times the largest number, or where a method or the file's opset
+        does not allow an export, OutputError where nothing can be written.
+        """
+        info = find(method)
+        checked, name, wanted = info.check(settings), self._input(wrt), normal(target, self.names)
+        blank = self._blank(size).feeds
+        subject = deployment.Subject(
+            engine=self.engine,
+            info=info,
+            settings=checked,
+            target=wanted,
+            input=name,
+            blank=blank,
+            bounds=self._bounds(blank[name], name),
+            preprocess=self._picture_settings(name) if name == main_input(self.inputs).name else None,
+            labels=self._labels_for(wanted),
+            case=lambda part: self._case(part, name, wanted, slice(0, part.samples), part.samples),
+            run=self.run,
+            explain=lambda feeds, chosen: self.explain(feeds, method, chosen, wrt=name, **checked),
+        )
+        form = deployment.Form(
+            outputs, target_input, batch, pictures, normalize, external_data, tolerance, force
+        )
+        return deployment.export(subject, path, form)
 
     # ---- find an input ---------------------------------------------------------------------------
 
@@ -315,12 +394,12 @@ class Model:
             checked["layer"] = self.engine.tensor(layer)
         if method == "inversion" and x is None:
             raise UsageError("inversion needs x, the input whose code is inverted")
-        wanted = self._target(target)
+        wanted = normal(target, self.names)
         batch = complete(x, self.inputs, self.preprocess) if x is not None else self._blank(size)
         name = self._input(None)
         if x is not None and len([*batches(batch, self.inputs)]) > 1:
             raise InputError("this model takes a fixed number of samples; reconstruct one at a time")
-        case = self._case(batch, name, wanted)
+        case = self._case(batch, name, wanted, slice(0, batch.samples), batch.samples)
         found = info.run(case, self._canvas(batch.feeds[name], name), progress, **checked)
         return Reconstruction(
             found.values,
@@ -372,6 +451,23 @@ class Model:
             return None
         channels = spec.shape[channel_axes(self.engine.file_graph)[name]]
         return self.preprocess if channels in (self.preprocess.channels, None) else None
+
+
+def _pass(method: str | Composite, settings: Mapping[str, Any]) -> Pass:
+    """The backward pass of a rule, method or composite, with settings that one of its rules has."""
+    registry.load_plugins()
+    if not isinstance(method, str) or method not in registry.methods:
+        named = not isinstance(method, str) or method in COMPOSITES or method.endswith(".toml")
+        if not named:
+            raise UnknownNameError("rule, method or composite", method, {**registry.methods, **COMPOSITES})
+        method = find_composite(method)
+    rules = [method] if isinstance(method, str) else method.methods
+    known = dict.fromkeys(name for rule in rules for name in registry.defaults(rule))
+    backward = Pass(method, settings)
+    for name in settings:
+        if name not in known:
+            raise UnknownNameError(f"setting of {backward.label}", name, known or ["(none)"])
+    return backward
 
 
 def _known(dimension: int | str | None) -> int | None:

@@ -117,6 +117,36 @@ MISTAKES = {
         errors.TargetError,
         "has no position (99, 0)",
     ),
+    "a unit of an unknown output": Mistake(
+        _explain("-t", "logit:3"),
+        _shapes(target="logit:3"),
+        errors.UnknownNameError,
+        "no layer or tensor 'logit'",
+    ),
+    "an index that does not fit": Mistake(
+        _explain("-t", "conv6[:,0,99,0]"),
+        _shapes(target=onnxvis.Target("conv6", index=np.s_[:, 0, 99, 0])),
+        errors.TargetError,
+        "the index does not fit",
+    ),
+    "no index": Mistake(
+        _explain("-t", "conv6[:,y]"),
+        _shapes(target="conv6[:,y]"),
+        errors.TargetError,
+        "not an index expression",
+    ),
+    "an index and a position": Mistake(
+        _explain("-t", "conv6[:,0]", "--position", "max"),
+        lambda: onnxvis.Target("conv6", index=0, position="max"),
+        errors.TargetError,
+        "either unit or position or index",
+    ),
+    "a position with too many indices": Mistake(
+        _explain("-l", "conv6", "-t", "0", "--position", "1,2,3"),
+        _shapes(target=onnxvis.Target("conv6", 0, (1, 2, 3))),
+        errors.TargetError,
+        "a boolean mask of shape",
+    ),
     "an unknown layer": Mistake(
         _explain("-l", "convv6"),
         _shapes(target=onnxvis.Target("convv6")),

@@ -14,7 +14,7 @@ ALLOWED = {
     "_version": set(),
     "zoo": {"errors", "resources"},
     "images": {"errors"},
-    "ops": {"errors"},
+    "ops": {"errors", "resources"},
     "graph": {"errors"},
     "rules": {"errors", "ops", "graph"},
     "engine": {"errors", "ops", "graph", "rules"},
@@ -22,8 +22,13 @@ ALLOWED = {
     "taxonomy": {"errors", "graph", "rules", "engine", "target"},
     "inputs": {"errors", "graph", "images"},
     "explanation": {"errors", "graph", "images", "target"},
+    "deployment": {
+        "errors", "_version", "images", "graph", "ops", "rules", "engine", "target", "taxonomy", "inputs",
+        "explanation",
+    },
     "model": {
         "errors", "zoo", "images", "graph", "rules", "engine", "target", "taxonomy", "inputs", "explanation",
+        "deployment",
     },
 }  # fmt: skip
 # The parts at the top may use everything below them.
@@ -31,10 +36,10 @@ TOP = {"__init__", "__main__", "cli"}
 # Libraries that only some parts know.
 LIBRARIES = {
     "onnxruntime": {"engine"},
-    "onnx": {"graph", "engine", "model"},
+    "onnx": {"graph", "engine", "model", "deployment"},
     "PIL": {"images", "explanation"},
     "click": {"cli"},
-    "cupy": set(),
+    "cupy": {"ops"},
 }
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 import onnxvis
 from onnxvis import errors, zoo
 from onnxvis.cli import main
-from onnxvis.cli.options import class_index
+from onnxvis.target import unit_index
 
 SAMPLES = {path.stem: str(path) for path in zoo.find("shapes").samples}
 STAR, HEART = SAMPLES["star"], SAMPLES["heart"]
@@ -122,6 +122,21 @@ def test_rules_without_a_model_cover_the_registry():
     assert "Conv" in run("rules").stdout
 
 
+def test_rules_say_why_operators_stop_the_way_back_or_are_refused(here):
+    from onnxvis.rules import registry
+
+    found = json.loads(run("rules", "--json").stdout)
+    assert sum(map(len, found["stops"].values())) == len(registry.stops)
+    assert sum(map(len, found["refused"].values())) == len(registry.refusals)
+    assert "refused: GRU, LSTM, RNN\n  it is recurrent" in run("rules").stdout
+    model = small_cnn()
+    model.graph.node[2].op_type = "Floor"
+    onnx.save(model, "floor.onnx")
+    found = json.loads(run("rules", "floor.onnx", "--json").stdout)
+    assert found["stops"] == {"it is piecewise constant": ["Floor"]} and found["refused"] == {}
+    assert "stop: Floor\n  it is piecewise constant" in run("rules", "floor.onnx").stdout
+
+
 def test_zoo():
     assert all(name in run("zoo", "list").stdout for name in zoo.models())
     assert Path(run("zoo", "get", "shapes").stdout.strip()) == zoo.find("shapes").path
@@ -214,17 +229,17 @@ def test_labels_name_the_answer_and_the_target(here):
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [(None, None), ("1", 1), ("-1", -1), ("Star", 1), ("tench", 2), ("Tench, x", 2)]
+    ("text", "expected"), [("1", 1), ("-1", -1), ("Star", 1), ("tench", 2), ("Tench, x", 2)]
 )
 def test_a_target_by_index_or_name(text, expected):
-    assert class_index(text, ["circle", "star", "tench, x", "crane", "crane"]) == expected
+    assert unit_index(text, ["circle", "star", "tench, x", "crane", "crane"]) == expected
 
 
 def test_a_name_of_two_classes_is_refused():
     with pytest.raises(errors.UsageError, match="names 2 classes"):
-        class_index("crane", ["crane", "crane"])
+        unit_index("crane", ["crane", "crane"])
     with pytest.raises(errors.UsageError, match="--labels"):
-        class_index("crane", [])
+        unit_index("crane", [])
 
 
 @pytest.mark.parametrize(
@@ -233,7 +248,7 @@ def test_a_name_of_two_classes_is_refused():
         (["explain", "zoo:shapes"], "Missing argument"),
         (["explain", "zoo:shapes", STAR, "--bogus"], "No such option"),
         (["explain", "zoo:shapes", STAR, "-s", "size"], "is not NAME=VALUE"),
-        (["explain", "zoo:shapes", STAR, "--position", "here"], "neither 'max' nor indices"),
+        (["explain", "zoo:shapes", STAR, "--position", "here"], "neither 'max', 'region' nor indices"),
         (["explain", "zoo:shapes", STAR, "-m", ","], "names no method"),
         (["reconstruct", "zoo:shapes", "--size", "3"], "is not HEIGHT,WIDTH"),
         (["bogus"], "No such command"),

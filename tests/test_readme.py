@@ -1,4 +1,4 @@
-"""The README's examples run, and its tables are up to date."""
+"""The README's examples run; its tables and the page of operators are up to date."""
 
 import importlib.util
 import re
@@ -61,12 +61,23 @@ def test_command_line_examples(arguments, clone, monkeypatch):
         assert set(clone.iterdir()) - before == {clone / arguments[arguments.index("-o") + 1]}
 
 
-def test_the_table_of_methods_is_what_onnxvis_offers():
+@pytest.fixture(scope="module")
+def generate():
     spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_table_of_methods_is_what_onnxvis_offers(generate):
     (table,) = generate.TABLE.findall(README)
     assert table == generate.methods_table(), "run python docs/generate.py"
+
+
+def test_the_page_of_operators_is_what_the_registry_holds(generate):
+    assert generate.OPERATORS.read_text(encoding="utf-8") == generate.operators_page(), (
+        "run python docs/generate.py --text"
+    )
 
 
 def test_pictures_and_links_exist():

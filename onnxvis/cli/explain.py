@@ -12,7 +12,7 @@ import click
 from onnxvis.errors import ImageError
 from onnxvis.zoo import PREFIX
 
-from .options import Opening, Wish, model_options, wish_options
+from .options import Opening, Wish, model_options, size_option, wish_options
 from .output import Destination, explanation_grid, unique_stems
 from .program import main
 
@@ -192,15 +192,6 @@ def _print(lines: Sequence[str]) -> None:
 # ---- reconstruct ---------------------------------------------------------------------------------
 
 
-def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    parts = text.lower().replace("x", ",").split(",")
-    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
-        raise click.BadParameter(f"{text!r} is not HEIGHT,WIDTH")
-    return int(parts[0]), int(parts[1])
-
-
 @main.command(short_help="Find an input that excites a unit.")
 @click.argument("model")
 @click.argument("picture", metavar="[IMAGE]", required=False)
@@ -212,9 +203,7 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> tupl
     help="activation_maximization, or inversion, which needs IMAGE.",
 )
 @wish_options
-@click.option(
-    "--size", metavar="H,W", callback=_size, help="Size of the picture where the model leaves it open."
-)
+@size_option
 @model_options
 @output_option
 def reconstruct(

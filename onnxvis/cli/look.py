@@ -137,9 +137,6 @@ def _method_rows(found: Iterable[MethodInfo]) -> Iterable[tuple[str, str]]:
 
 # ---- rules ---------------------------------------------------------------------------------------
 
-OWN, NONE, STOP = "own", "–", "stop"
-ANY_OPSET = 10**6
-
 
 @main.command(short_help="Show which operator has which rules.")
 @click.argument("model", required=False)
@@ -149,6 +146,7 @@ def rules(model: str | None, as_json: bool) -> None:
 
     "own": a rule written for this method; the name of another method: its rule serves; "–": none, the
     method refuses models that need it; "stop": nothing can be propagated through this operator.
+    Below the table: why an operator stops the way back, or is refused.
 
     \b
     Examples:
@@ -156,46 +154,36 @@ def rules(model: str | None, as_json: bool) -> None:
       onnxvis rules net.onnx
     """
     import onnxvis
-    from onnxvis.rules import registry
+    from onnxvis.rules import coverage, registry
 
     graph = onnxvis.load(model).graph if model else None
-    keys = [(*key, ANY_OPSET) for key in registry.operators()] if graph is None else map(_key, graph.nodes)
+    every = [(*key, coverage.ANY_OPSET) for key in registry.operators()]
+    keys = every if graph is None else [(node.domain, node.op_type, node.opset) for node in graph.nodes]
     rows = [_coverage(*key, count) for key, count in Counter(keys).items()]
     missing = {} if graph is None else _missing(graph)
+    among = None if graph is None else {key[:2] for key in keys}
+    stops, refused = (coverage.by_reason(table, among) for table in (registry.stops, registry.refusals))
     if as_json:
-        click.echo(json.dumps({"operators": rows, "missing": missing}, indent=2, ensure_ascii=False))
+        found = {"operators": rows, "missing": missing, "stops": stops, "refused": refused}
+        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     heads = ["operator", *(["nodes"] if model else []), *registry.methods]
     click.echo(table([heads, *([row[head] for head in heads] for row in rows)]))
+    for title, reasons in (("stop", stops), ("refused", refused)):
+        for why, operators in reasons.items():
+            click.echo(f"\n{title}: {', '.join(operators)}\n  {why}")
     if missing:
         click.echo()
     for method, operators in missing.items():
         click.echo(f"{method}: " + (f"no rule for {', '.join(operators)}" if operators else "complete"))
 
 
-def _key(node: Node) -> tuple[str, str, int]:
-    return node.domain, node.op_type, node.opset
-
-
 def _coverage(domain: str, op_type: str, opset: int, count: int) -> dict[str, Any]:
     """A row: the operator, how many nodes the model has of it, and what serves each method."""
-    from onnxvis.rules import registry
+    from onnxvis.rules import coverage, registry
 
-    kind = f"{domain}::{op_type}" if domain else op_type
-    served = {method: _served(domain, op_type, opset, method) for method in registry.methods}
-    return {"operator": kind, "nodes": count, **served}
-
-
-def _served(domain: str, op_type: str, opset: int, method: str) -> str:
-    """By what rule the operator is served."""
-    from onnxvis.rules import registry
-
-    if (domain, op_type) in registry.stops:
-        return STOP
-    rule = registry.find(op_type, method, domain, opset)
-    if rule is None:
-        return NONE
-    return OWN if rule.method == method else rule.method
+    found = {method: coverage.served(domain, op_type, method, opset) for method in registry.methods}
+    return {"operator": coverage.kind_of(domain, op_type), "nodes": count, **found}
 
 
 def _missing(graph: Graph) -> dict[str, list[str]]:
@@ -211,5 +199,11 @@ def _missing(graph: Graph) -> dict[str, list[str]]:
 
 def _unserved(graph: Graph, assigned: Callable[[Node], Choice]) -> list[str]:
     """Operators without a rule, each once."""
-    missing = (node.kind for node in graph.nodes if _served(*_key(node), assigned(node).rule) == NONE)
+    from onnxvis.rules.coverage import NONE, served
+
+    missing = (
+        node.kind
+        for node in graph.nodes
+        if served(node.domain, node.op_type, assigned(node).rule, node.opset) == NONE
+    )
     return list(dict.fromkeys(missing))

@@ -7,20 +7,19 @@ import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from onnxvis.errors import UnknownNameError, UsageError
+from onnxvis.errors import UnknownNameError
 
 from .program import remark
 
 if TYPE_CHECKING:
     from onnxvis.model import Model
-    from onnxvis.target import Target
     from onnxvis.taxonomy import MethodInfo
 
-__all__ = ["Opening", "Wish", "class_index", "model_options", "wish_options"]
+__all__ = ["Opening", "Wish", "model_options", "size_option", "wish_options"]
 
 Position = tuple[int, ...] | str | None
 
@@ -53,6 +52,7 @@ class Opening:
     labels: str | None = None
     device: str = "auto"
     threads: int | None = None
+    custom_ops: Sequence[str] = ()
 
     def open(self, source: str, for_pictures: bool = False) -> Model:
         """The model; with ``for_pictures`` a remark where nothing says how they are to be prepared."""
@@ -61,7 +61,12 @@ class Opening:
 
         names = read_labels(self.labels) if self.labels else None
         model = onnxvis.load(
-            source, preprocess=self.preprocess, labels=names, device=self.device, threads=self.threads
+            source,
+            preprocess=self.preprocess,
+            labels=names,
+            device=self.device,
+            threads=self.threads,
+            custom_ops=self.custom_ops,
         )
         if for_pictures and model.preprocess_source == "default":
             preset = model.default_preset
@@ -85,6 +90,12 @@ model_options = _bundle(
     click.option("--labels", metavar="FILE", help="Names of the classes, one a line, or as JSON."),
     click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda."),
     click.option("--threads", type=int, help="Threads of onnxruntime.  [default: one a core]"),
+    click.option(
+        "--custom-ops",
+        metavar="FILE",
+        multiple=True,
+        help="A library of operators that onnxruntime loads; may be given several times.",
+    ),
 )
 
 
@@ -92,12 +103,12 @@ model_options = _bundle(
 
 
 def _position(ctx: click.Context, option: click.Parameter, text: str | None) -> Position:
-    if text is None or text == "max":
+    if text is None or text in ("max", "region"):
         return text
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise click.BadParameter(f"{text!r} is neither 'max' nor indices like 3,5") from None
+        raise click.BadParameter(f"{text!r} is neither 'max', 'region' nor indices like 3,5") from None
 
 
 def _settings(ctx: click.Context, option: click.Parameter, given: Sequence[str]) -> dict[str, Any]:
@@ -140,14 +151,20 @@ class Wish:
             given["layer"] = self.layer
         return given
 
-    def target_for(self, info: MethodInfo, model: Model) -> Target:
+    def target_for(self, info: MethodInfo, model: Model) -> Any:
         """The target; --layer says where it lies unless the method has a setting of that name."""
-        from onnxvis.target import Target
+        from dataclasses import replace
+
+        from onnxvis.target import Target, normal
 
         layer = self.target_layer
         if layer is None and "layer" not in info.settings:
             layer = self.layer
-        return Target(layer, class_index(self.target, model.labels if layer is None else ()), self.position)
+        if layer is not None:
+            found = Target(layer, self.target)
+        else:
+            found = cast(Target, normal(self.target, model.names))  # what a text means is never several
+        return found if self.position is None else replace(found, position=self.position)
 
 
 wish_options = _bundle(
@@ -157,7 +174,9 @@ wish_options = _bundle(
         "--target",
         "-t",
         metavar="T",
-        help="The class: its index, or its name where names are known. Default: the strongest.",
+        help="The class: its index, or its name where names are known. Or LAYER:UNIT for a unit of any "
+        "output or layer, LAYER for its strongest unit, LAYER[INDEX] for elements of it, samples first, as "
+        "in 'boxes[:,17,2]'. Default: the strongest class.",
     ),
     click.option(
         "--layer",
@@ -171,9 +190,10 @@ wish_options = _bundle(
     ),
     click.option(
         "--position",
-        metavar="Y,X|max",
+        metavar="Y,X|max|region",
         callback=_position,
-        help="Where in the target's map. Default: the sum over all positions.",
+        help="Where in the target's map: indices along the other axes, max where it is strongest, region "
+        "where it is the strongest of all units (segmentation). Default: the sum over all positions.",
     ),
     click.option(
         "--set",
@@ -187,35 +207,18 @@ wish_options = _bundle(
 )
 
 
-def class_index(text: str | None, labels: Sequence[str]) -> int | None:
-    """The unit that --target means: an index, or a class by its name (in either case, if only one fits).
+# ---- size ----------------------------------------------------------------------------------------
 
-    A label such as "tench, Tinca tinca" also goes by "tench".
-    """
+
+def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    if text.lstrip("-").isdecimal():
-        return int(text)
-    if not labels:
-        raise UsageError(
-            f"the target {text!r} is a name, but names of the units are not known here; "
-            "give an index, or the names of the classes with --labels FILE"
-        )
-    return _by_name(text, labels)
+    parts = text.lower().replace("x", ",").split(",")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise click.BadParameter(f"{text!r} is not HEIGHT,WIDTH")
+    return int(parts[0]), int(parts[1])
 
 
-def _by_name(text: str, labels: Sequence[str]) -> int:
-    wanted = text.strip().lower()
-    for fits in (lambda label: label == text, lambda label: wanted in _names(label)):
-        found = [index for index, label in enumerate(labels) if fits(label)]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise UsageError(
-                f"{text!r} names {len(found)} classes ({', '.join(map(str, found))}); give an index"
-            )
-    raise UnknownNameError("class", text, labels, "An index works as well.")
-
-
-def _names(label: str) -> tuple[str, str]:
-    return label.strip().lower(), label.split(",")[0].strip().lower()
+size_option = click.option(
+    "--size", metavar="H,W", callback=_size, help="Size of the picture where the model leaves it open."
+)

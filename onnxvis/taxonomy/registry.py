@@ -65,22 +65,22 @@ class Case:
     @property
     def graph(self) -> Graph:
         """The layer graph for these shapes."""
-        return self.engine.specialized(self.feeds, [self.aim.tensor])
+        return self.engine.specialized(self.feeds, self.aim.tensors)
 
     def propagate(self, backward: Pass, wrt: str | None = None, seed: str = "one") -> tuple[Array, Record]:
         """Walk the target's seed back to ``wrt`` (default: the input): what arrived, and the record."""
 
         def start(record: Record) -> Seeds:
-            return {self.aim.tensor: self.aim.seed(record[self.aim.tensor], seed)}
+            return self.aim.seeds(record, seed)
 
         wrt = wrt or self.input
-        record, arrived = self.engine.vjp(self.feeds, start, [self.aim.tensor], [wrt], backward, also=[wrt])
+        also = [*self.aim.reads, wrt]
+        record, arrived = self.engine.vjp(self.feeds, start, self.aim.tensors, [wrt], backward, also)
         return arrived[wrt], record
 
     def outcome(self, values: Array, record: Record, layer: str | None = None) -> Outcome:
         """What was computed, with the target's score from the record."""
-        y = record[self.aim.tensor]
-        return Outcome(values, self.aim.score(y), self.aim.fixed(y), layer)
+        return Outcome(values, self.aim.score(record), self.aim.chosen(record), layer)
 
 
 @dataclass(frozen=True)

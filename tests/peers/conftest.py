@@ -13,6 +13,7 @@ THIRD_PARTY = (
     "ignore:::captum",
     "ignore:::zennit",
     "ignore:::pytorch_grad_cam",
+    "ignore:::timm",
 )
 
 
@@ -32,3 +33,11 @@ def pair(request):
     from .nets import Pair
 
     return Pair.of(request.param)
+
+
+@pytest.fixture(scope="session")
+def exported(request):
+    """A known architecture as torch module and as ONNX: parametrize with ``architectures.over``."""
+    from .architectures import exported
+
+    return exported(*request.param)

@@ -6,8 +6,9 @@ set -euo pipefail
 
 pip=(python -m pip install --quiet --disable-pip-version-check)
 "${pip[@]}" torch==2.13.0
-"${pip[@]}" --no-deps torchvision==0.28.0 zennit==0.5.1 captum==0.9.0 grad-cam==1.5.7
-"${pip[@]}" click matplotlib numpy onnx onnxscript opencv-python-headless packaging pillow scikit-learn tqdm ttach
+"${pip[@]}" --no-deps torchvision==0.28.0 zennit==0.5.1 captum==0.9.0 grad-cam==1.5.7 timm==1.0.31
+"${pip[@]}" click huggingface-hub matplotlib numpy onnx onnxscript opencv-python-headless packaging pillow pyyaml \
+    safetensors scikit-learn tqdm ttach
 
 cd "$(dirname "$0")"
 python - <<'PYTHON'
@@ -16,8 +17,8 @@ from importlib.metadata import version
 from torchvision_shim import import_torchvision
 
 import_torchvision()
-import captum.attr, pytorch_grad_cam, zennit.attribution  # noqa: E401, F401
+import captum.attr, pytorch_grad_cam, timm, zennit.attribution  # noqa: E401, F401
 
-names = ("torch", "torchvision", "zennit", "captum", "grad-cam")
+names = ("torch", "torchvision", "zennit", "captum", "grad-cam", "timm")
 print("ready:", ", ".join(f"{name} {version(name)}" for name in names))
 PYTHON

@@ -6,7 +6,7 @@ neither vanish nor explode), small biases, and BatchNorm statistics that are not
 Both sides compute in float32, and rounding differs: where a ReLU's input or the two largest numbers of
 a pooling window lie within rounding of a tie, the two sides may decide differently, and then they
 differentiate two different functions.  ``Pair`` draws inputs until both take the same decision at
-every ReLU, Clip and MaxPool: what is left is rounding in the backward pass.
+every kink (ReLU, Clip, HardSwish, HardSigmoid) and MaxPool: what is left is rounding in the backward pass.
 """
 
 from __future__ import annotations
@@ -81,15 +81,15 @@ def build(name: str, seed: int = 0, **options: Any) -> Any:
     return randomized(getattr(torchvision.models, name)(weights=None, **options), seed)
 
 
-def randomized(net: Any, seed: int = 0) -> Any:
-    """The net with its weights drawn anew from a seed."""
+def randomized(net: Any, seed: int = 0, gain: float = 1.0) -> Any:
+    """The net with its weights drawn anew from a seed; BatchNorm's scales on average ``gain``."""
     draw = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in net.modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.running_mean.normal_(0, 0.3, generator=draw)
                 module.running_var.uniform_(0.5, 2, generator=draw)
-                module.weight.uniform_(0.5, 1.5, generator=draw)
+                module.weight.uniform_(0.5 * gain, 1.5 * gain, generator=draw)
                 module.bias.normal_(0, 0.2, generator=draw)
             elif isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=draw)
@@ -115,10 +115,19 @@ def export(net: Any, x: Any, opset: int = 17, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def export_newly(net: Any, x: Any) -> bytes:
-    """The same by the exporter that goes through torch.export, at the opset it prefers."""
+def export_newly(net: Any, x: Any, opset: int | None = None) -> bytes:
+    """The same by the exporter that goes through torch.export (opset None: the one it prefers)."""
     peer("onnxscript")
-    data: bytes = _export(net, x, dynamo=True, verbose=False).model_proto.SerializeToString()
+    program = _export(
+        net,
+        x,
+        dynamo=True,
+        opset_version=opset,
+        output_names=["output"],
+        dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        verbose=False,
+    )
+    data: bytes = program.model_proto.SerializeToString()
     return data
 
 
@@ -151,6 +160,14 @@ def separated(net: Any) -> Any:
 aten = torch.ops.aten
 
 
+HARD = (
+    aten.hardswish.default, aten.hardswish_.default, aten.hardsigmoid.default, aten.hardsigmoid_.default,
+)  # fmt: skip
+"""Straight lines with kinks at -3 and 3."""
+KINKS = {"Relu": (0, np.inf), "Clip": (0, 6), "HardSigmoid": (0, 1), "HardSwish": (-3, 3)}
+"""Between which numbers each has its slope: of its output, HardSwish of its input."""
+
+
 class Decisions(dispatch.TorchDispatchMode):
     """Records, while a torch net runs, what its rectifiers let through and its max-pools chose."""
 
@@ -160,11 +177,14 @@ class Decisions(dispatch.TorchDispatchMode):
         self.pools: list[tuple[Any, ...]] = []
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kept = args[0].clone() if function in HARD else None  # it may be changed in place
         result = function(*args, **(kwargs or {}))
         if function in (aten.relu.default, aten.relu_.default):
             self.taken.append(result > 0)
         elif function in (aten.hardtanh.default, aten.hardtanh_.default):
             self.taken.append((result > args[1]) & (result < args[2]))
+        elif function in HARD:
+            self.taken.append(kept.abs() < 3)
         elif function is aten.max_pool2d_with_indices.default:
             self.taken.append(result[1])
             self.pools.append(args[1:])
@@ -172,11 +192,12 @@ class Decisions(dispatch.TorchDispatchMode):
 
 
 def agree(net: Any, model: onnxvis.Model, x: Any) -> bool:
-    """Whether torch and onnxruntime decide alike at every ReLU, Clip and MaxPool of the net."""
+    """Whether torch and onnxruntime decide alike at every kink of the net, and at every MaxPool."""
     with torch.no_grad(), Decisions() as theirs:
         net(x)
-    nodes = [node for node in model.graph.nodes if node.op_type in ("Relu", "Clip", "MaxPool")]
-    names = [node.inputs[0] if node.op_type == "MaxPool" else node.outputs[0] for node in nodes]
+    nodes = [node for node in model.graph.nodes if node.op_type in (*KINKS, "MaxPool")]
+    by_input = ("MaxPool", "HardSwish")
+    names = [node.inputs[0] if node.op_type in by_input else node.outputs[0] for node in nodes]
     found = model.activations(x.numpy(), names)
     pools = iter(theirs.pools)
     for node, name, decision in zip(nodes, names, theirs.taken, strict=True):
@@ -184,7 +205,8 @@ def agree(net: Any, model: onnxvis.Model, x: Any) -> bool:
         if node.op_type == "MaxPool":
             same = aten.max_pool2d_with_indices(ours, *next(pools))[1] == decision
         else:
-            same = ((ours > 0) & (ours < (6 if node.op_type == "Clip" else torch.inf))) == decision
+            low, high = KINKS[node.op_type]
+            same = ((ours > low) & (ours < high)) == decision
         if not same.all():
             return False
     return True
@@ -201,6 +223,7 @@ class Pair:
     net: Any
     shape: tuple[int, ...]
     opset: int = 17
+    exporter: Callable[[Any, Any, int], bytes] = export
     _models: dict[str, onnxvis.Model] = field(default_factory=dict)
 
     @classmethod
@@ -211,7 +234,7 @@ class Pair:
     @cached_property
     def data(self) -> bytes:
         """The ONNX file."""
-        return export(self.net, torch.zeros(1, *self.shape), self.opset)
+        return self.exporter(self.net, torch.zeros(2, *self.shape), self.opset)
 
     def model(self, executor: str = "compiled") -> onnxvis.Model:
         """The ONNX file, opened."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from . import architectures
 from .libraries import peer
 from .nets import over, relative_error, separated, torch
 
@@ -27,8 +28,7 @@ layers = pytest.mark.parametrize(("pair", "module", "layer"), LAYERS, indirect=[
 class Maps:
     """What pytorch-grad-cam makes of one layer: the ``raw`` map, ``scaled`` to the input, and ``final``."""
 
-    def __init__(self, pair, module, x, units):
-        net = separated(pair.net)
+    def __init__(self, net, module, x, units):
         target = net.get_submodule(module)
         with grad_cam.GradCAM(model=net, target_layers=[target]) as method:
             x = x.clone().requires_grad_()
@@ -41,7 +41,7 @@ class Maps:
 
 @layers
 def test_gradcam_is_pytorch_grad_cams(pair, module, layer):
-    theirs = Maps(pair, module, pair.x, [pair.unit])
+    theirs = Maps(separated(pair.net), module, pair.x, [pair.unit])
     ours = pair.model().explain(pair.x.numpy(), "gradcam", target=pair.unit, layer=layer)
     assert relative_error(ours.values[:, 0], theirs.raw) <= 1e-5
     assert relative_error(ours.heatmap(), theirs.scaled) <= 1e-5
@@ -50,7 +50,7 @@ def test_gradcam_is_pytorch_grad_cams(pair, module, layer):
 @over("resnet18")
 def test_pytorch_grad_cams_last_step_is_one_more_scaling(pair):
     """It scales the map once more after resizing it, so that its maximum is 1 again."""
-    theirs = Maps(pair, "rectifier_16", pair.x, [pair.unit])
+    theirs = Maps(separated(pair.net), "rectifier_16", pair.x, [pair.unit])
     heat = pair.model().explain(pair.x.numpy(), "gradcam", target=pair.unit).heatmap()
     heat = (heat - heat.min()) / (heat.max() - heat.min() + 1e-7)
     assert relative_error(heat, theirs.final) <= 1e-5
@@ -59,7 +59,7 @@ def test_pytorch_grad_cams_last_step_is_one_more_scaling(pair):
 @over("densenet121")
 def test_each_sample_of_a_batch_has_its_own_map(pair):
     x, units = pair.samples(2), [1, 999]
-    theirs = Maps(pair, "rectifier_120", x, units)
+    theirs = Maps(separated(pair.net), "rectifier_120", x, units)
     ours = pair.model("host").explain(x.numpy(), "gradcam", target=units)
     assert relative_error(ours.values[:, 0], theirs.raw) <= 1e-5
     assert relative_error(ours.heatmap(), theirs.scaled) <= 1e-5
@@ -80,3 +80,21 @@ def test_where_one_dense_layer_follows_cam_is_gradcam_times_the_positions(pair):
         pair.model().explain(pair.x.numpy(), method, target=pair.unit).values for method in ("cam", "gradcam")
     )
     np.testing.assert_allclose(cam, gradcam * gradcam[0, 0].size, rtol=1e-3, atol=1e-5 * np.abs(cam).max())
+
+
+LAST = {
+    "alexnet": "features", "googlenet": "inception5b", "resnet50": "layer4",
+    "mobilenet_v2": "features", "mobilenet_v3_large": "features", "mnasnet1_0": "layers",
+    "efficientnet_b0": "features", "regnet_y_400mf": "trunk_output", "convnext_tiny": "features",
+    "hrnet_w18_small": "final_layer", "repvgg_a0": "stages", "seresnet18": "layer4",
+    "res2net50_26w_4s": "layer4", "ghostnet_100": "blocks",
+}  # fmt: skip
+"""The part of an architecture whose output is the last that is still spatial."""
+
+
+@architectures.over(*LAST, exports=1)
+def test_by_default_the_map_is_of_the_last_spatial_layer(exported):
+    x, units = exported.x, [exported.unit]
+    theirs = Maps(exported.net, LAST[exported.name], x, units)
+    ours = exported.model().explain(x.numpy(), "gradcam", target=units).values
+    assert relative_error(ours[:, 0], theirs.raw) <= 1e-4

@@ -47,7 +47,7 @@ def _boxed(case: Case, composite: Composite, given: bool) -> list[str]:
     """What the layers with the rule zbox read; rows with bounds of their own count where others are given."""
     if "zbox" not in composite.methods:
         return []
-    assigned = composite.on(case.graph, [case.aim.tensor])
+    assigned = composite.on(case.graph, case.aim.tensors)
     layers = [node for node in case.graph.nodes if (node.domain, node.op_type) in registry.linears]
     boxed = [(node.inputs[0], assigned(node)) for node in layers]
     names = (

@@ -10,6 +10,7 @@ from onnxvis.errors import TargetError, UnsupportedError
 from onnxvis.graph.analysis import channel_axes, last_spatial, spatial_axes
 from onnxvis.graph.canonical import is_layer
 from onnxvis.graph.ir import Graph, Node
+from onnxvis.target import Aim
 from onnxvis.taxonomy.registry import DECONVOLUTIONAL, Array, Case, Outcome, explainer
 
 
@@ -20,14 +21,12 @@ def cam(case: Case) -> Outcome:
     Needs global average pooling and one dense layer before the target (or nothing after the pooling,
     where the maps are the classes' own).
     """
-    head = _Head.of(case.graph, case.aim.tensor)
-    names = [head.maps, case.aim.tensor]
-    record = case.engine.run(case.feeds, [*names, *head.gates])
+    head = Head.of(case.graph, _of_classes(case.aim))
+    record = case.engine.run(case.feeds, [head.maps, *case.aim.reads, *head.gates])
     head.check(record)
-    aim = case.aim.fixed(record[case.aim.tensor])
-    assert aim.units is not None
     maps = _channels_first(record[head.maps], head.channel_axis)
-    weights = np.stack([head.weights(unit, maps.shape[1]) for unit in aim.units])
+    (seed,) = case.aim.ones(record).values()
+    weights = head.weights(seed.reshape(len(maps), -1), maps.shape[1])
     values = np.einsum("nc,nc...->n...", weights, maps)[:, None]
     return case.outcome(values.astype(np.float32), record, head.maps)
 
@@ -44,14 +43,24 @@ def gradcam(case: Case, *, layer: str | None = None) -> Outcome:
     return Outcome(values.astype(np.float32), outcome.score, outcome.aim, name)
 
 
+def _of_classes(aim: Aim) -> str:
+    """The tensor of a target that is made of classes; UnsupportedError for another."""
+    if len(aim.tensors) > 1:
+        raise UnsupportedError(
+            f"'cam' explains the classes of one dense layer, not a target in {', '.join(aim.tensors)}; "
+            "use 'gradcam', which works with any"
+        )
+    return aim.tensor
+
+
 def _maps_and_gradients(case: Case, layer: str | None) -> tuple[str, Array, Array, Outcome]:
     """A layer's output and the target's gradient there, both N×C×…, and the score."""
     graph = case.graph
     if layer is None:
-        name = last_spatial(graph, case.aim.tensor)
+        name = last_spatial(graph, *case.aim.tensors)
     else:
         name = case.engine.tensor(layer)
-        graph = case.engine.specialized(case.feeds, [case.aim.tensor, name])
+        graph = case.engine.specialized(case.feeds, [*case.aim.tensors, name])
     axis, rank = channel_axes(graph)[name], len(graph.shape(name))
     if rank < 3:
         raise TargetError(
@@ -69,11 +78,12 @@ def _channels_first(maps: Array, axis: int) -> Array:
 # ---- the head that CAM needs ---------------------------------------------------------------------
 
 _CARRIERS = frozenset(
-    {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Cast"}
-)
+    {"Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity", "Dropout", "Cast",
+     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+)  # fmt: skip
 
 
-class _Head:
+class Head:
     """Maps, global average pooling, and what weights them.
 
     ``gates``: tensors that a rectifier between pooling and dense layer reads and writes, in pairs.
@@ -82,9 +92,9 @@ class _Head:
     def __init__(self, maps: str, channel_axis: int, weight: Array | None, gates: list[str]) -> None:
         self.maps, self.channel_axis, self.weight, self.gates = maps, channel_axis, weight, gates
 
-    def weights(self, unit: int, channels: int) -> Array:
-        """One weight a channel for a unit of the target."""
-        return np.eye(channels)[unit] if self.weight is None else self.weight[:, unit]
+    def weights(self, seed: Array, channels: int) -> Array:
+        """One weight a channel (samples × channels) for what each unit counts (samples × units)."""
+        return seed @ (np.eye(channels) if self.weight is None else self.weight.T)
 
     def check(self, record: Record) -> None:
         """A rectifier after the pooling is no obstacle as long as it changes nothing."""
@@ -96,11 +106,12 @@ class _Head:
                 )
 
     @classmethod
-    def of(cls, graph: Graph, target: str) -> _Head:
+    def of(cls, graph: Graph, target: str) -> Head:
         """Walk back from the target; UnsupportedError where there is no such head."""
         name, weight, gates = target, None, list[str]()
         while (node := graph.producers.get(name)) is not None:
-            if node.op_type in _CARRIERS:
+            biased = node.op_type == "Add" and graph.is_constant(node.inputs[1])
+            if node.op_type in _CARRIERS or biased:
                 name = node.inputs[0]
             elif node.op_type in ("Relu", "Clip"):
                 gates += [node.inputs[0], name]

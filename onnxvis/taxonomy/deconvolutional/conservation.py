@@ -97,14 +97,15 @@ def joined(parts: Sequence[Conservation]) -> Conservation:
 
 def conservation(case: Case, backward: Pass, seed: str = "logit") -> Conservation:
     """Walk the target's seed back to the input, and add up what every node gets and passes on."""
-    plan = make_plan(case.graph, backward, [case.aim.tensor], [case.input])
+    plan = make_plan(case.graph, backward, case.aim.tensors, [case.input])
     found: list[LayerRelevance] = []
     watched = replace(plan, steps=tuple(_watched(step, found) for step in plan.steps))
     executor = HostExecutor(watched, np.float64)
-    record = case.engine.run(case.feeds, [*executor.needs, case.aim.tensor])
-    start = case.aim.seed(record[case.aim.tensor], seed).astype(np.float64)
-    arrived = executor.backward(record, {case.aim.tensor: start})
-    return Conservation(tuple(found[::-1]), float(start.sum()), float(arrived[case.input].sum()))
+    record = case.engine.run(case.feeds, [*executor.needs, *case.aim.reads])
+    seeds = {name: start.astype(np.float64) for name, start in case.aim.seeds(record, seed).items()}
+    arrived = executor.backward(record, seeds)
+    given = sum(float(start.sum()) for start in seeds.values())
+    return Conservation(tuple(found[::-1]), given, float(arrived[case.input].sum()))
 
 
 def _watched(planned: PlannedStep, found: list[LayerRelevance]) -> PlannedStep:

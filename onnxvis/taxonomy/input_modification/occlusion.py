@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from onnxvis.engine.engine import Seeds
 from onnxvis.errors import UsageError
 from onnxvis.graph.analysis import channel_axes, spatial_axes
-from onnxvis.target import Aim
+from onnxvis.target import inner
 from onnxvis.taxonomy.registry import INPUT_MODIFICATION, Array, Case, Outcome, explainer
 
 Extent = int | tuple[int, ...]
@@ -36,20 +37,19 @@ def occlusion(
     for every position (Zhou et al. 2014).  ``batch``: covered inputs run at a time.  Values: Σ loss ·
     box / Σ box, in the input's shape.
     """
-    record = case.engine.run(case.feeds, [case.aim.tensor])
-    y = record[case.aim.tensor]
-    aim = case.aim.fixed(y)
+    record = case.engine.run(case.feeds, case.aim.reads)
+    seeds, score = case.aim.ones(record), case.aim.score(record)
     layout = _Layout.of(case)
     boxes = _boxes(size, stride, layout)
     fills = _Fill(fill, layout, random_state)
-    maps = [_map(case, aim, aim.score(y), box, layout, fills, batch) for box in boxes]
+    maps = [_map(case, seeds, score, box, layout, fills, batch) for box in boxes]
     if len(maps) > 1:
         largest = [np.abs(m).reshape(len(m), -1).max(axis=1) for m in maps]
         maps = [
             m / np.maximum(top, 1e-12).reshape(-1, *(1,) * (m.ndim - 1))
             for m, top in zip(maps, largest, strict=True)
         ]
-    return Outcome(np.mean(maps, axis=0).astype(np.float32), aim.score(y), aim)
+    return Outcome(np.mean(maps, axis=0).astype(np.float32), score, case.aim.chosen(record))
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,9 @@ def _per_axis(given: Any, default: tuple[int, ...], name: str, layout: _Layout) 
     return tuple(map(int, numbers))
 
 
-def _map(case: Case, aim: Aim, whole: Array, box: _Box, layout: _Layout, fills: _Fill, batch: int) -> Array:
+def _map(
+    case: Case, seeds: Seeds, whole: Array, box: _Box, layout: _Layout, fills: _Fill, batch: int
+) -> Array:
     """Mean loss of the target over the boxes that cover each place, in the input's shape."""
     positions = list(box.positions(layout.extent))
     samples = len(case.x)
@@ -185,7 +187,7 @@ def _map(case: Case, aim: Aim, whole: Array, box: _Box, layout: _Layout, fills: 
         chunk = positions[start : start + per_run]
         inputs = np.concatenate([_covered(case.x, layout.key(part), fills) for part in chunk])
         feeds = {name: _repeat(array, len(chunk)) for name, array in case.feeds.items()}
-        scores = _scores(case, aim, {**feeds, case.input: inputs}, len(chunk))
+        scores = _scores(case, seeds, {**feeds, case.input: inputs}, len(chunk))
         for part, score in zip(chunk, scores.reshape(len(chunk), samples), strict=True):
             key = layout.key(part)
             losses[key] += (whole - score).reshape(-1, *(1,) * (losses.ndim - 1))
@@ -203,6 +205,14 @@ def _repeat(array: Array, times: int) -> Array:
     return np.concatenate([array] * times) if times > 1 else array
 
 
-def _scores(case: Case, aim: Aim, feeds: dict[str, Array], copies: int) -> Array:
-    y = case.engine.run(feeds, [aim.tensor])[aim.tensor]
-    return aim.repeated(copies).score(y)
+def _scores(case: Case, seeds: Seeds, feeds: Seeds, copies: int) -> Array:
+    """⟨seed, tensor⟩ for each sample of each copy."""
+    record = case.engine.run(feeds, seeds)
+    for name, seed in seeds.items():
+        expected = (len(seed) * copies, *seed.shape[1:])
+        if record[name].shape != expected:
+            raise UsageError(
+                f"{name!r} has shape {record[name].shape} for {copies} covered inputs at a time, where "
+                f"{expected} was expected; occlusion with batch=1 runs them one by one"
+            )
+    return inner({name: _repeat(seed, copies) for name, seed in seeds.items()}, record, copies * len(case.x))

@@ -38,18 +38,17 @@ def activation_maximization(
         raise UsageError(f"jitter must be a whole number of pixels, not {jitter!r}")
     random = np.random.default_rng(random_state)
     start = canvas.noise(random, noise)
-    tensor = case.aim.tensor
-    first = case.engine.run({**case.feeds, case.input: start.astype(canvas.dtype)}, [tensor])
-    aim = case.aim.fixed(first[tensor])
+    first = case.engine.run({**case.feeds, case.input: start.astype(canvas.dtype)}, case.aim.reads)
+    aim = case.aim.chosen(first)
 
     def excitation(x: Array) -> tuple[float, Array]:
         shift = random.integers(-jitter, jitter + 1, len(canvas.spatial))
         feeds = {**case.feeds, case.input: np.roll(x, shift, canvas.spatial).astype(canvas.dtype)}
         record, arrived = case.engine.vjp(
-            feeds, lambda record: {tensor: aim.seed(record[tensor])}, [tensor], [case.input], Pass("gradient")
+            feeds, aim.ones, aim.tensors, [case.input], Pass("gradient"), also=aim.reads
         )
         gradient = np.roll(arrived[case.input].astype(np.float64), -shift, canvas.spatial)
-        return -float(aim.score(record[tensor]).sum()), -gradient
+        return -float(aim.score(record).sum()), -gradient
 
     prior = Prior(canvas, p, lp_weight, tv_weight)
     return descend(

@@ -1,0 +1,128 @@
+"""What each method computes, on traced values: the counterparts of the explainers in ``taxonomy``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from onnxvis.engine.plan import Pass
+from onnxvis.errors import TargetError, UnsupportedError
+from onnxvis.graph.analysis import channel_axes, last_spatial
+from onnxvis.ops.trace import Traced
+from onnxvis.rules import Composite
+from onnxvis.rules.composites import composite as find_composite
+from onnxvis.taxonomy.deconvolutional.cam import Head
+from onnxvis.taxonomy.deconvolutional.relevance import relevance_pass
+
+from .draft import Draft
+
+__all__ = ["exportable", "recipe"]
+
+Recipe = Callable[..., Traced]
+_RECIPES: dict[str, Recipe] = {}
+
+
+def _recipe(*names: str) -> Callable[[Callable[..., Traced]], Callable[..., Traced]]:
+    def register(function: Recipe) -> Recipe:
+        _RECIPES.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+def exportable() -> list[str]:
+    """The methods that can be part of a model."""
+    return [*_RECIPES]
+
+
+def recipe(method: str) -> Recipe:
+    """``function(draft, **settings)`` that traces a method's values; UnsupportedError where there is none."""
+    if method not in _RECIPES:
+        raise UnsupportedError(
+            f"{method!r} cannot be exported: it runs the model many times over, or searches, which is no "
+            f"single graph; what can: {', '.join(_RECIPES)}"
+        )
+    return _RECIPES[method]
+
+
+# ---- backpropagation -----------------------------------------------------------------------------
+
+
+@_recipe("gradient")
+def gradient(draft: Draft) -> Traced:
+    return draft.propagate(Pass("gradient"))
+
+
+@_recipe("input_x_gradient")
+def input_x_gradient(draft: Draft) -> Traced:
+    return draft.read(draft.case.input) * draft.propagate(Pass("gradient"))
+
+
+@_recipe("deconvnet")
+def deconvnet(draft: Draft) -> Traced:
+    return draft.propagate(Pass("deconvnet"))
+
+
+@_recipe("guided_backprop")
+def guided_backprop(draft: Draft) -> Traced:
+    return draft.propagate(Pass("guided_backprop"))
+
+
+# ---- relevance -----------------------------------------------------------------------------------
+
+
+@_recipe("lrp")
+def lrp(
+    draft: Draft, *, composite: str | Composite = "epsilon_plus", seed: str = "logit", **settings: Any
+) -> Traced:
+    backward = relevance_pass(draft.case, find_composite(composite), **settings)
+    return draft.propagate(backward, seed=seed)
+
+
+@_recipe("excitation_backprop")
+def excitation_backprop(draft: Draft, *, seed: str = "one") -> Traced:
+    backward = relevance_pass(draft.case, find_composite("excitation_backprop"))
+    return draft.propagate(backward, seed=seed)
+
+
+# ---- class activation maps -----------------------------------------------------------------------
+
+
+@_recipe("cam")
+def cam(draft: Draft) -> Traced:
+    """The dense layer's weights are what the gradient sums to over each map."""
+    head = Head.of(draft.graph(), draft.case.aim.tensor)
+    if head.gates:
+        raise UnsupportedError(
+            f"'cam' cannot be exported for this model: whether {head.gates[-1]!r} cuts pooled maps off "
+            "depends on the input; use 'gradcam'"
+        )
+    maps, gradients = _maps_and_gradients(draft, head.maps)
+    return _weighted(draft, draft.ops.sum(gradients, _spatial(maps), keepdims=True), maps)
+
+
+@_recipe("gradcam")
+def gradcam(draft: Draft, *, layer: str | None = None) -> Traced:
+    maps, gradients = _maps_and_gradients(draft, layer)
+    return _weighted(draft, draft.ops.mean(gradients, _spatial(maps), keepdims=True), maps)
+
+
+def _maps_and_gradients(draft: Draft, layer: str | None) -> tuple[Traced, Traced]:
+    """A layer's output and the target's gradient there, both N×C×…."""
+    name = draft.case.engine.tensor(layer) if layer else last_spatial(draft.graph(), *draft.case.aim.tensors)
+    graph = draft.graph(name)
+    axis, rank = channel_axes(graph)[name], len(graph.shape(name))
+    if rank < 3:
+        raise TargetError(f"the layer {name!r} has no spatial axes (shape {graph.shape(name)})")
+    order = [0, axis, *(i for i in range(1, rank) if i != axis)]
+    found = draft.read(name), draft.propagate(Pass("gradient"), wrt=name)
+    maps, gradients = (draft.ops.transpose(array, order) for array in found)
+    return maps, gradients
+
+
+def _spatial(maps: Traced) -> tuple[int, ...]:
+    return tuple(range(2, len(maps.shape)))
+
+
+def _weighted(draft: Draft, weights: Traced, maps: Traced) -> Traced:
+    return draft.ops.sum(weights * maps, (1,), keepdims=True)

@@ -1,0 +1,16 @@
+"""What is to be explained: from what a user writes to a seed for the way back.
+
+``forms``: Target, and the other forms that stand for one (an index, a name, a dict, a list with one a
+sample, a function); ``text``: the form for the command line; ``aims``: a target found in a graph, which
+makes the seed and the score from the values of a forward pass; ``finding``: how it is found.
+"""
+
+from .aims import Aim, UnitAim, inner
+from .finding import find_aim
+from .forms import Names, Target, Wanted, describe, normal, settled, tensors_of
+from .text import unit_index
+
+__all__ = [
+    "Aim", "Names", "Target", "UnitAim", "Wanted", "describe", "find_aim", "inner", "normal", "settled",
+    "tensors_of", "unit_index",
+]  # fmt: skip
