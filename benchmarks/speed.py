@@ -1,0 +1,208 @@
+"""How fast onnxvis is on a CPU, side by side with others, and what it costs to start.
+
+Nine nets of torchvision at 224×224, at batch 1 and 8, on one thread and on two.  A call is everything
+that an answer takes once all is built: forward pass, and backward pass to the input or to the layer.
+The contestants of a task take turns in one process, and a plain onnxruntime forward pass with them: the
+floor is as many of these as the task has passes.  Every net and number of threads is a process of its
+own, and so is every contestant of the footprint (file to first heat map, peak memory).
+
+Writes a table with the goals, the numbers and a plot: ``results/speed.md``, ``.json``, ``.png``, ``.svg``
+(``speed_quick`` where ``--quick`` is given).  Run from the repository's root: ``python -m benchmarks.speed``
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import Any
+
+from . import footprint
+from .chart import draw
+from .goals import NETS, verdicts
+from .reporting import RESULTS, circumstances, table, write
+
+TASKS = (
+    "forward", "gradient", "guided_backprop", "lrp epsilon_plus", "lrp epsilon_gamma_box", "gradcam",
+    "gradcam heat map", "exported gradient",
+)  # fmt: skip
+COMPILED = "compiled gradient"
+PACKAGES = (
+    "onnxvis", "onnxruntime", "torch", "torchvision", "zennit", "captum", "grad-cam", "numpy",
+)  # fmt: skip
+NOTES = (
+    "Times are the smallest of all calls in ms, medians in brackets; ratios are of the smallest. The floor "
+    "is one plain onnxruntime forward pass for forward and CAMs, two for the rest. Difference: the largest, "
+    "relative to the rival's largest number; *: at some ReLU or MaxPool the two sides round to different "
+    "sides of a tie, and differentiate two different functions; –: the rival computes something else there."
+)
+Row = dict[str, Any]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    chosen = _parser().parse_args(arguments)
+    name = "speed_quick" if chosen.quick else "speed"
+    rows = list(_contests(chosen))
+    if chosen.footprint:
+        rows += _footprints(chosen)
+    found = verdicts(rows)
+    results = {"goals": found, "rows": rows}
+    title = "Speed and footprint on a CPU, 224×224"
+    write(name, title, circumstances(*PACKAGES), body(rows, found), results)
+    draw(found, RESULTS / name)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=NETS, metavar="NET", help=", ".join(NETS))
+    parser.add_argument(
+        "--tasks", nargs="*", choices=TASKS, default=TASKS, metavar="TASK", help=", ".join(TASKS)
+    )
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=3.0, help="time for the rounds of one contest")
+    parser.add_argument("--least", type=int, default=2, help="rounds of a contest, however long they take")
+    parser.add_argument("--processes", type=int, default=3, help="of each contestant, for the footprint")
+    parser.add_argument("--compile", action="store_true", help="torch.compile too: a minute more a net")
+    parser.add_argument("--no-footprint", dest="footprint", action="store_false")
+    parser.add_argument("--quick", action=_Quick, help="batch 1, one thread, fewer rounds")
+    return parser
+
+
+class _Quick(argparse.Action):
+    """A flag that stands for several settings; what is given after it counts."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{**options, "nargs": 0, "default": False})
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, *_: Any) -> None:
+        settings = {"quick": True, "batches": [1], "threads": [1], "seconds": 1.0, "processes": 2}
+        vars(namespace).update(settings)
+
+
+# ---- measuring -----------------------------------------------------------------------------------
+
+
+def _contests(chosen: argparse.Namespace) -> Iterator[Row]:
+    """Every net on every number of threads, one process after the other."""
+    tasks = [*chosen.tasks, *([COMPILED] if chosen.compile else [])]
+    for net in chosen.nets if tasks else ():
+        for threads in chosen.threads:
+            settings = (threads, chosen.batches, tasks, chosen.seconds, chosen.least)
+            where = {"net": net, "threads": threads}
+            yield from _in_process(where, threads, _measured, net, *settings)
+
+
+def _footprints(chosen: argparse.Namespace) -> Iterator[Row]:
+    for net in chosen.nets:
+        if net in footprint.NETS:
+            start = time.perf_counter()
+            yield footprint.measure(net, chosen.processes)
+            _progress({"net": net, "task": "footprint"}, start)
+
+
+def _in_process(where: Row, threads: int, function: Callable[..., list[Row]], *arguments: Any) -> list[Row]:
+    """The rows of a process of its own; where it does not survive, a row that says so."""
+    start = time.perf_counter()
+    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        try:
+            rows = pool.submit(function, *arguments).result()
+        except BrokenProcessPool as error:
+            failed = {"all": f"the process ended early, as it does without memory: {error}"}
+            rows = [{**where, "task": "all", "batch": 0, "measures": {}, "times": {}, "failed": failed}]
+    _progress(where, start)
+    return rows
+
+
+def _measured(*arguments: Any) -> list[Row]:
+    from .contests import measure  # imports torch, which only this process is to pay for
+
+    return measure(*arguments)
+
+
+def _progress(where: Row, start: float) -> None:
+    said = ", ".join(f"{key} {value}" for key, value in where.items())
+    print(f"{said}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
+
+
+# ---- telling -------------------------------------------------------------------------------------
+
+
+def body(rows: Sequence[Row], found: Sequence[Row]) -> str:
+    """The goals, then every number, by threads and batch size; then the footprint."""
+    parts = [f"## Goals (batch 1, one thread)\n\n{_goals(found)}"]
+    timed = [row for row in rows if row["task"] != "footprint"]
+    for threads, batch in dict.fromkeys((row["threads"], row["batch"]) for row in timed):
+        here = [row for row in timed if (row["threads"], row["batch"]) == (threads, batch)]
+        head = f"## Threads: {threads}, batch: {batch}"
+        parts.append(f"{head}\n\n{_times(here)}")
+    costs = [row for row in rows if row["task"] == "footprint"]
+    if costs:
+        parts.append(f"## Footprint (gradient, batch 1, one thread, fresh processes)\n\n{_costs(costs)}")
+    return "\n\n".join([*parts, NOTES])
+
+
+def _goals(found: Sequence[Row]) -> str:
+    head = ["task", "measure", "net", "measured", "goal", "met"]
+    lines = []
+    for verdict in found:
+        which = [verdict["task"], verdict["measure"], verdict["net"]]
+        met = "yes" if verdict["met"] else "**no**"
+        lines.append([*which, _number(verdict["value"]), f"≤ {verdict['limit']:g}", met])
+    return table(head, lines)
+
+
+def _times(rows: Sequence[Row]) -> str:
+    """A line for each rival; one without numbers for whoever failed."""
+    head = ["net", "task", "onnxvis ms", "/ floor", "rival", "rival ms", "/ rival", "difference"]
+    lines = []
+    for row in rows:
+        times, measures = row["times"], row["measures"]
+        rivals = [name for name in times if name not in ("onnxvis", "plain forward")]
+        for name in rivals if "onnxvis" in times else ():
+            difference = measures.get(f"difference from {name}")
+            told = "–" if difference is None else f"{difference:.0e}{'' if row['alike'] else '*'}"
+            lines.append(
+                [row["net"], row["task"], _ms(times["onnxvis"]), _number(measures.get("time / floor")), name,
+                 _ms(times[name]), _number(measures.get(f"time / {name}")), told]
+            )  # fmt: skip
+        for name, why in row["failed"].items():
+            lines.append([row["net"], row["task"], "–", "–", name, f"failed: {why}", "–", "–"])
+    return table(head, lines)
+
+
+def _costs(rows: Sequence[Row]) -> str:
+    head = [
+        "net",
+        "contestant",
+        "first heat map, s",
+        "warm, ms",
+        "peak memory, MB",
+        "ours / its",
+        "difference",
+    ]
+    lines = []
+    for row in rows:
+        for name, run in row["contestants"].items():
+            cells = [f"{run['first_s']:.2f}", f"{run['warm_ms']:.1f}", f"{run['peak_mb']:.0f}"]
+            compared = [row["measures"].get(f"{what} {name}") for what in ("memory /", "difference from")]
+            lines.append([row["net"], name, *cells, *map(_number, compared)])
+    return table(head, lines)
+
+
+def _ms(times: Row) -> str:
+    return f"{times['minimum_ms']:.1f} ({times['median_ms']:.1f})"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}" if value >= 0.01 else f"{value:.0e}"
+
+
+if __name__ == "__main__":
+    main()
