@@ -2,9 +2,9 @@
 
 ``draft`` traces an explanation on top of the file's own tensors; ``recipes`` says what each method
 computes there, ``seeds`` where it starts, ``heatmaps`` what is shown of it, ``weights`` where the file has
-its numbers.  ``batches`` makes of two traces one graph for any number of samples; ``pictures`` puts the
-preparation of photos in front; ``assembly`` joins it all with the file.  ``verification`` compares it with
-the library, ``writing`` puts it in its place.  ``request`` is what is asked for, ``metadata`` what the
+its numbers.  ``engine.batches`` makes of two traces one graph for any number of samples; ``pictures`` puts
+the preparation of photos in front; ``assembly`` joins it all with the file.  ``verification`` compares it
+with the library, ``writing`` puts it in its place.  ``request`` is what is asked for, ``metadata`` what the
 model says of itself, and ``export`` does it all.
 """
 

@@ -46,8 +46,6 @@ def base(file: ModelFile) -> tuple[onnx.ModelProto, bool]:
     model = file.model()
     if file.folder is not None:
         load_external_data_for_model(model, str(file.folder))  # of types that NumPy lacks
-    if file.folder is not None:
-        load_external_data_for_model(model, str(file.folder))
     opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
     converted = opset < OPSET
     if converted:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from onnxvis.engine.batches import FILE, GIVEN
 from onnxvis.engine.plan import Pass, make_plan
 from onnxvis.engine.walk import walk
 from onnxvis.errors import UnsupportedError
@@ -19,10 +20,7 @@ from onnxvis.taxonomy import Case
 from .seeds import Seeds
 from .weights import Held, held
 
-__all__ = ["FILE", "GIVEN", "Draft", "DraftOps"]
-
-# How names of tensors begin that the trace does not compute: the file's, and inputs that are added to it.
-FILE, GIVEN = "file ", "given "
+__all__ = ["Draft", "DraftOps", "batch_shapes"]
 
 
 class DraftOps(TraceOps):
@@ -150,3 +148,11 @@ class Draft:
                 wanted.update(node.inputs)
                 kept.append(node)
         return kept[::-1]
+
+
+def batch_shapes(small: Draft, large: Draft) -> Mapping[str, tuple[int | None, ...]]:
+    """The outputs' shapes, None where a length varies."""
+    return {
+        name: tuple(m if m == n else None for m, n in zip(one.shape, large.outputs[name].shape, strict=True))
+        for name, one in small.outputs.items()
+    }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnxvis.engine.batches import SAMPLES, Nodes, for_any_batch, for_one_batch
 from onnxvis.engine.engine import Engine
 from onnxvis.errors import UsageError
 from onnxvis.inputs import Batch
@@ -18,8 +19,7 @@ from onnxvis.target import Target, UnitAim, Wanted
 
 from . import assembly, heatmaps, verification, writing
 from .assembly import Port
-from .batches import SAMPLES, Nodes, batch_shapes, for_any_batch, for_one_batch
-from .draft import Draft
+from .draft import Draft, batch_shapes
 from .metadata import about
 from .pictures import prepare
 from .recipes import recipe

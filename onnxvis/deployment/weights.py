@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from onnxvis.engine.batches import LARGE
 from onnxvis.graph.ir import Graph
 
-__all__ = ["LARGE", "Held", "held"]
+__all__ = ["Held", "held"]
 
-LARGE = 256  # elements from which on it matters
 Array = np.ndarray[Any, Any]
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from onnxvis.errors import UnsupportedError
 from onnxvis.graph.analysis import nonnegative
 from onnxvis.graph.ir import Graph
 from onnxvis.ops.trace import Emitted, Traced, TraceOps
 
+from .batches import SAMPLES, for_any_batch
 from .forward import Record
 from .plan import Plan
 from .runtime import Runtime
@@ -27,13 +30,19 @@ EMBEDDED = 65536  # bytes up to which a constant is part of the model
 
 
 class CompiledExecutor:
-    """Runs a plan as one onnxruntime session."""
+    """Runs a plan as one onnxruntime session.
+
+    ``large``: the same plan for another number of samples (``batches.SAMPLES``): then it runs any number.
+    Raises UnsupportedError where the two differ by more than lengths.
+    """
 
     name = "compiled"
 
-    def __init__(self, plan: Plan, runtime: Runtime, dtype: Any = np.float32) -> None:
+    def __init__(
+        self, plan: Plan, runtime: Runtime, dtype: Any = np.float32, large: Plan | None = None
+    ) -> None:
         self.plan, self.runtime, self.dtype = plan, runtime, np.dtype(dtype)
-        traced = trace(plan, dtype)
+        traced = trace(plan, dtype) if large is None else trace_any(plan, large, dtype)
         self.needs = traced.needs
         self.session = runtime.session(traced.model.SerializeToString(), weights=traced.weights)
         self._inputs = {entry.name for entry in self.session.get_inputs()}
@@ -61,28 +70,69 @@ class TracedPlan(NamedTuple):
     weights: Mapping[str, np.ndarray[Any, Any]]
 
 
+@dataclass(frozen=True)
+class _Trace:
+    """What the rules of a plan wrote down: nodes that count, the inputs that they read, the results."""
+
+    samples: int
+    ops: TraceOps
+    nodes: list[Emitted]
+    inputs: dict[str, Traced]
+    results: dict[str, Traced]
+
+
 def trace(plan: Plan, dtype: Any = np.float32) -> TracedPlan:
     """Run the plan's rules on traced values; NotTraceableError where one needs real arrays."""
+    written = _write(plan, dtype)
+    used = {name for node in written.nodes for name in node.inputs}
+    constants = {name: array for name, array in written.ops.constants.items() if name in used}
+    inputs = [_info(entry) for entry in written.inputs.values()]
+    outputs = [_info(entry) for entry in written.results.values()]
+    return _as_model([_node(node) for node in written.nodes], inputs, outputs, constants)
+
+
+def trace_any(small: Plan, large: Plan, dtype: Any = np.float32) -> TracedPlan:
+    """The same for any number of samples, from the plans for ``batches.SAMPLES``."""
+    one, other = (_write(plan, dtype, n) for plan, n in zip((small, large), SAMPLES, strict=True))
+    varying = [name for name, entry in one.inputs.items() if entry.shape[:1] != other.inputs[name].shape[:1]]
+    if one.inputs.keys() != other.inputs.keys() or not varying:
+        raise UnsupportedError("the way back does not depend on the number of samples as its inputs do")
+    joint = for_any_batch(one, other, "", varying[0])
+    inputs = [_info(entry, other.inputs[name].shape) for name, entry in one.inputs.items()]
+    outputs = [_info(entry, other.results[name].shape) for name, entry in one.results.items()]
+    return _as_model(joint.nodes, inputs, outputs, joint.constants)
+
+
+def _write(plan: Plan, dtype: Any, samples: int = 1) -> _Trace:
     ops = TraceOps(dtype)
     inputs = _Inputs(ops, plan.graph)
-    results = walk(plan, ops, inputs.kept, {name: inputs.seed(name) for name in plan.seeds})
-    outputs = [
-        ops.emit("Identity", [results[name]], results[name].shape, result_name=RESULT + name)
+    arrived = walk(plan, ops, inputs.kept, {name: inputs.seed(name) for name in plan.seeds})
+    results = {
+        RESULT + name: ops.emit("Identity", [arrived[name]], arrived[name].shape, result_name=RESULT + name)
         for name in plan.wrt
-    ]
-    nodes = _alive(ops.nodes, [output.name for output in outputs])
+    }
+    nodes = _alive(ops.nodes, [result.name for result in results.values()])
     used = {name for node in nodes for name in node.inputs}
-    constants = {name: array for name, array in ops.constants.items() if name in used}
-    weights = {name: array for name, array in constants.items() if array.nbytes > EMBEDDED}
-    graph = helper.make_graph(
-        [_node(node) for node in nodes],
-        "backward",
-        [_info(entry) for name, entry in inputs.declared.items() if name in used],
-        [_info(Traced(ops, RESULT + name, results[name].shape, ops.dtype)) for name in plan.wrt],
-        [_initializer(name, array, name in weights) for name, array in constants.items()],
+    return _Trace(
+        samples,
+        ops,
+        nodes,
+        {name: entry for name, entry in inputs.declared.items() if name in used},
+        {name: Traced(ops, name, result.shape, ops.dtype) for name, result in results.items()},
     )
+
+
+def _as_model(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    constants: Mapping[str, np.ndarray[Any, Any]],
+) -> TracedPlan:
+    weights = {name: array for name, array in constants.items() if array.nbytes > EMBEDDED}
+    initializers = [_initializer(name, array, name in weights) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "backward", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    taken = (name for name in inputs.declared if name in used and name.startswith(KEPT))
+    taken = (entry.name for entry in inputs if entry.name.startswith(KEPT))
     return TracedPlan(model, tuple(name.removeprefix(KEPT) for name in taken), weights)
 
 
@@ -147,7 +197,9 @@ def _node(node: Emitted) -> onnx.NodeProto:
     return helper.make_node(node.op_type, node.inputs, [*unread, output], **attributes)
 
 
-def _info(entry: Traced) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(
-        entry.name, helper.np_dtype_to_tensor_dtype(entry.dtype), entry.shape
-    )
+def _info(entry: Traced, other: Sequence[int] | None = None) -> onnx.ValueInfoProto:
+    """Name, type and shape; a length that is another in the shape ``other`` is open."""
+    shape = [
+        n if other is None or n == m else None for n, m in zip(entry.shape, other or entry.shape, strict=True)
+    ]
+    return helper.make_tensor_value_info(entry.name, helper.np_dtype_to_tensor_dtype(entry.dtype), shape)

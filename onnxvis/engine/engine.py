@@ -19,6 +19,7 @@ from onnxvis.ops.trace import NotTraceableError
 from onnxvis.rules import registry
 from onnxvis.rules.dequantization import dequantized
 
+from .batches import SAMPLES
 from .compiled import CompiledExecutor
 from .device import DeviceExecutor
 from .forward import Forward, Record
@@ -57,6 +58,8 @@ class Engine:
         self.graph = canonicalize(self.file_graph)
         self._graphs: OrderedDict[Hashable, Graph] = OrderedDict()
         self._executors: OrderedDict[Hashable, Executor] = OrderedDict()
+        self._compiled: set[Hashable] = set()  # what was compiled for one number of samples
+        self._fixed: set[Hashable] = set()  # what cannot be for any number
 
     @property
     def device(self) -> str:
@@ -90,14 +93,41 @@ class Engine:
         return _kept(self._graphs, (hidden, _shapes(feeds)), self.GRAPHS, build)
 
     def backward(self, feeds: Seeds, backward: Pass, seeds: Iterable[str], wrt: Iterable[str]) -> Executor:
-        """An executor for a backward pass from ``seeds`` to ``wrt``, for inputs of these shapes."""
+        """An executor for a backward pass from ``seeds`` to ``wrt``, for inputs of these shapes.
+
+        The first number of samples gets one of its own; from the second on, one serves all others.
+        """
         seeds, wrt = tuple(seeds), tuple(wrt)
-        key = (_shapes(feeds), backward.key, seeds, wrt, registry.version)
+        task = (backward.key, seeds, wrt, registry.version)
+        fixed, every = (_shapes(feeds), *task), (_open_shapes(feeds), *task)
 
         def build() -> Executor:
             return self._build(self.specialized(feeds, (*seeds, *wrt)), backward, seeds, wrt)
 
-        return _kept(self._executors, key, self.PLANS, build)
+        if fixed not in self._executors and every in self._compiled - self._fixed:
+            try:
+                return _kept(
+                    self._executors,
+                    every,
+                    self.PLANS,
+                    lambda: self._for_any_batch(feeds, backward, seeds, wrt),
+                )
+            except UnsupportedError:
+                self._fixed.add(every)
+        executor = _kept(self._executors, fixed, self.PLANS, build)
+        if self.free_batch and isinstance(executor, CompiledExecutor):
+            self._compiled.add(every)
+        return executor
+
+    def _for_any_batch(
+        self, feeds: Seeds, backward: Pass, seeds: tuple[str, ...], wrt: tuple[str, ...]
+    ) -> Executor:
+        plans = []
+        for samples in SAMPLES:
+            blank = {name: np.zeros((samples, *a.shape[1:]), a.dtype) for name, a in feeds.items()}
+            plans.append(make_plan(self.specialized(blank, (*seeds, *wrt)), backward, seeds, wrt))
+        small, large = plans
+        return CompiledExecutor(small, self.runtime, self._dtype(small.graph, seeds), large)
 
     def _build(self, graph: Graph, backward: Pass, seeds: tuple[str, ...], wrt: tuple[str, ...]) -> Executor:
         plan = make_plan(graph, backward, seeds, wrt)
@@ -170,6 +200,11 @@ class Engine:
         seeds = seed(record) if callable(seed) else seed
         kept = record.only((*at, *also))
         return kept, executor.backward(record, seeds)
+
+
+def _open_shapes(feeds: Seeds) -> Hashable:
+    """Shapes without the number of samples."""
+    return tuple(sorted((name, None, *array.shape[1:]) for name, array in feeds.items()))
 
 
 def _shapes(feeds: Seeds) -> Hashable:

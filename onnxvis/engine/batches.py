@@ -7,9 +7,9 @@ differs, it depends on the number of samples, and the two say how.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import onnx
@@ -18,14 +18,30 @@ from onnx import helper
 from onnxvis.errors import UnsupportedError
 from onnxvis.ops.trace import Emitted
 
-from .draft import FILE, GIVEN, Draft
-from .weights import LARGE
+if TYPE_CHECKING:
+    from onnxvis.ops.trace.writer import Writer
 
-__all__ = ["SAMPLES", "Nodes", "batch_shapes", "for_any_batch", "for_one_batch"]
+__all__ = ["FILE", "GIVEN", "LARGE", "SAMPLES", "Nodes", "Trace", "for_any_batch", "for_one_batch"]
 
+# How names of tensors begin that the trace does not compute: the file's, and inputs that are added to it.
+FILE, GIVEN = "file ", "given "
+LARGE = 256  # elements from which on it matters how a constant is stored
 # Two numbers of samples that no other length in a net is likely to be: what they alone explain is a batch.
 SAMPLES = (19, 23)
 Array = np.ndarray[Any, Any]
+
+
+class Trace(Protocol):
+    """What was traced for a number of samples: the nodes that count, in order; ``ops`` has the constants."""
+
+    @property
+    def samples(self) -> int: ...
+
+    @property
+    def nodes(self) -> Sequence[Emitted]: ...
+
+    @property
+    def ops(self) -> Writer: ...
 
 
 @dataclass
@@ -88,7 +104,7 @@ class Nodes:
         )
 
 
-def for_one_batch(draft: Draft, prefix: str) -> Nodes:
+def for_one_batch(draft: Trace, prefix: str) -> Nodes:
     """The nodes of a trace as they are."""
     found, constants = Nodes(prefix), draft.ops.constants
     for node in draft.nodes:
@@ -100,7 +116,7 @@ def for_one_batch(draft: Draft, prefix: str) -> Nodes:
     return found
 
 
-def for_any_batch(small: Draft, large: Draft, prefix: str, source: str) -> Nodes:
+def for_any_batch(small: Trace, large: Trace, prefix: str, source: str) -> Nodes:
     """The nodes of two traces that differ in their number of samples, for any number of them.
 
     ``source``: a tensor whose first axis runs over the samples.  Raises UnsupportedError where the
@@ -118,7 +134,7 @@ class _Varying(NamedTuple):
 
 
 class _Joint:
-    def __init__(self, found: Nodes, small: Draft, large: Draft, source: str) -> None:
+    def __init__(self, found: Nodes, small: Trace, large: Trace, source: str) -> None:
         self.found, self.small, self.large, self.source = found, small, large, source
         self._same: dict[str, str] = {}  # the large trace's values by the small one's names
         self._made: dict[Any, str] = {}
@@ -236,11 +252,3 @@ class _Joint:
         """A name that nothing has yet, for what is made of a constant of the small trace."""
         self._count += 1
         return f"{self.found.name(name)}.{self._count}"
-
-
-def batch_shapes(small: Draft, large: Draft) -> Mapping[str, tuple[int | None, ...]]:
-    """The outputs' shapes, None where a length varies."""
-    return {
-        name: tuple(m if m == n else None for m, n in zip(one.shape, large.outputs[name].shape, strict=True))
-        for name, one in small.outputs.items()
-    }
