@@ -1,4 +1,4 @@
-"""The forward pass: the untouched file, run with the tensors that someone wants to see as extra outputs."""
+"""The forward pass: the model as it is deployed, with the tensors that someone wants to see as outputs."""
 
 from __future__ import annotations
 
