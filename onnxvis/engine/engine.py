@@ -86,11 +86,16 @@ class Engine:
         hidden = self._hidden(tensors)
 
         def build() -> Graph:
-            graph = canonicalize(self.file_graph, hidden) if hidden else self.graph
             shapes = {name: array.shape for name, array in feeds.items()}
-            return specialize(graph, self.file, shapes, lambda names: self.forward.types(feeds, names))
+            return specialize(
+                self._holding(hidden), self.file, shapes, lambda names: self.forward.types(feeds, names)
+            )
 
         return _kept(self._graphs, (hidden, _shapes(feeds)), self.GRAPHS, build)
+
+    def _holding(self, hidden: frozenset[str]) -> Graph:
+        """The canonical graph with these tensors of the file in it."""
+        return canonicalize(self.file_graph, hidden) if hidden else self.graph
 
     def backward(self, feeds: Seeds, backward: Pass, seeds: Iterable[str], wrt: Iterable[str]) -> Executor:
         """An executor for a backward pass from ``seeds`` to ``wrt``, for inputs of these shapes.
@@ -122,10 +127,16 @@ class Engine:
     def _for_any_batch(
         self, feeds: Seeds, backward: Pass, seeds: tuple[str, ...], wrt: tuple[str, ...]
     ) -> Executor:
+        """UnsupportedError where shapes do not follow from the file: so many samples are not run to see."""
+
+        def refuse(names: Iterable[str]) -> Any:
+            raise UnsupportedError(f"the shape of {min(names)!r} is only known when the model runs")
+
+        graph = self._holding(self._hidden((*seeds, *wrt)))
         plans = []
         for samples in SAMPLES:
-            blank = {name: np.zeros((samples, *a.shape[1:]), a.dtype) for name, a in feeds.items()}
-            plans.append(make_plan(self.specialized(blank, (*seeds, *wrt)), backward, seeds, wrt))
+            shapes = {name: (samples, *array.shape[1:]) for name, array in feeds.items()}
+            plans.append(make_plan(specialize(graph, self.file, shapes, refuse), backward, seeds, wrt))
         small, large = plans
         return CompiledExecutor(small, self.runtime, self._dtype(small.graph, seeds), large)
 

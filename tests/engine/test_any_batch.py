@@ -6,6 +6,7 @@ from models import build, normal
 from onnx import helper
 
 import onnxvis
+from onnxvis.rules import registry
 
 node = helper.make_node
 
@@ -66,3 +67,25 @@ def test_a_fixed_batch_has_no_other():
     model.explain(normal(2, 3, 18, 18), "gradient", target=1)
     model.explain(normal(4, 3, 18, 18), "gradient", target=1)
     assert len(model.engine._executors) == 1
+
+
+def test_shapes_that_only_a_run_can_tell_are_not_found_by_running_many_samples(monkeypatch):
+    nodes = [
+        node("Trilu", ["x"], ["t"], domain="com.microsoft"),
+        node("Relu", ["t"], ["y"]),
+    ]
+    model = build(nodes, {"x": ["N", 4, 4]}, ["y"], opset_imports=[helper.make_opsetid("com.microsoft", 1)])
+    with registry.scoped():
+        onnxvis.rule("Trilu", domain="com.microsoft")(lambda step, g: g * 1.0)
+        compiled = onnxvis.load(model, threads=1, executor="compiled")
+        seen, types = [], compiled.engine.forward.types
+
+        def counted(feeds, names):
+            seen.append(len(feeds["x"]))
+            return types(feeds, names)
+
+        monkeypatch.setattr(compiled.engine.forward, "types", counted)
+        for samples in (2, 3, 4):
+            compiled.vjp(normal(samples, 4, 4), {"y": normal(samples, 4, 4)})
+    assert seen == [2, 3, 4]
+    assert len(compiled.engine._executors) == 3
