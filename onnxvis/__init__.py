@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from . import errors
     from .explanation import Explanation, Reconstruction
     from .images import Preprocess
-    from .model import Model, load
+    from .loading import load
+    from .model import Model
     from .rules import Composite, Linear, linear, rule
     from .target import Target
     from .taxonomy import methods
@@ -34,7 +35,7 @@ __all__ = [
 _HOMES = {
     "Composite": "rules", "Explanation": "explanation", "Linear": "rules", "Model": "model",
     "Preprocess": "images", "Reconstruction": "explanation", "Target": "target", "linear": "rules",
-    "load": "model", "methods": "taxonomy", "rule": "rules",
+    "load": "loading", "methods": "taxonomy", "rule": "rules",
 }  # fmt: skip
 
 

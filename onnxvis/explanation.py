@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from . import images
 from .errors import UsageError
 from .graph.analysis import spatial_axes
-from .target import Wanted, describe
+from .target import Wanted, describe, selected
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -46,6 +46,20 @@ class Explanation:
     inputs: Array | None = field(default=None, repr=False)
     preprocess: images.Preprocess | None = field(default=None, repr=False)
     labels: Sequence[str] = field(default=(), repr=False)
+
+    def sample(self, index: int) -> Explanation:
+        """The explanation of one sample of several (0 is the first), as of a batch of one."""
+        index = range(len(self.values))[index]
+        part = slice(index, index + 1)
+        return replace(
+            self,
+            values=self.values[part].copy(),  # a view would keep the whole batch in memory
+            target=selected(self.target, [index]),
+            score=self.score[part].copy(),
+            input_shape=(1, *self.input_shape[1:]),
+            pictures=self.pictures[part],
+            inputs=None if self.inputs is None else self.inputs[part].copy(),
+        )
 
     def heatmap(self) -> Array:
         """N×H×W at the input's size, for showing.

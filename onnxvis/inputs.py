@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, UsageError
 from .graph.ir import TensorSpec
 from .images import Prepared, Preprocess
 
-__all__ = ["Batch", "batches", "complete", "is_picture", "main_input"]
+__all__ = [
+    "Batch", "batches", "blank", "complete", "default_preset", "fixed_samples", "is_picture", "main_input",
+    "one_sample",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 
@@ -38,6 +41,12 @@ def main_input(specs: Sequence[TensorSpec]) -> TensorSpec:
             "the model has no inputs: it answers the same always, so there is nothing to explain"
         )
     return next((spec for spec in specs if spec.shape is not None and len(spec.shape) >= 3), specs[0])
+
+
+def default_preset(specs: Sequence[TensorSpec]) -> str:
+    """Pictures as they are for a net that takes bytes, else scaled to 0..1."""
+    dtype = main_input(specs).dtype if specs else None
+    return "raw" if dtype is not None and dtype.kind in "iu" else "unit"
 
 
 def is_picture(x: Any) -> bool:
@@ -70,6 +79,35 @@ def complete(x: Any, specs: Sequence[TensorSpec], preprocess: Preprocess) -> Bat
         x = {main.name: x}
     _check_names(x, specs)
     return Batch({spec.name: _checked(x[spec.name], spec) for spec in specs}, pictures)
+
+
+def one_sample(x: Any, specs: Sequence[TensorSpec], preprocess: Preprocess) -> Batch:
+    """As ``complete``, of a single sample; InputError for several."""
+    batch = complete(x, specs, preprocess)
+    if batch.samples != 1:
+        raise InputError(f"one of the pictures holds {batch.samples} samples; give them one by one")
+    return batch
+
+
+def blank(
+    specs: Sequence[TensorSpec], channel_axes: Mapping[str, int], size: tuple[int, int] | None
+) -> Batch:
+    """Zeros of the model's input shape: what is open is 1 (samples) or ``size``, (height, width)."""
+    feeds = {}
+    for spec in specs:
+        axis = channel_axes.get(spec.name, 1)
+        open_sides = iter(size or ())
+        shape = []
+        for i, n in enumerate(spec.shape or ()):
+            if not isinstance(n, int):
+                n = 1 if i == 0 else next(open_sides, None) if i != axis else None
+                if n is None:
+                    raise UsageError(f"input {spec} leaves its size open; give size=(height, width)")
+            elif i not in (0, axis):
+                next(open_sides, None)
+            shape.append(n)
+        feeds[spec.name] = np.zeros(shape, spec.dtype or np.float32)
+    return Batch(feeds)
 
 
 def _check_names(given: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
@@ -113,14 +151,24 @@ def _checked(array: Any, spec: TensorSpec) -> Array:
     return checked
 
 
+def _lengths(specs: Sequence[TensorSpec]) -> set[int]:
+    """The numbers of samples that the inputs fix."""
+    return {spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], int)}
+
+
+def fixed_samples(specs: Sequence[TensorSpec]) -> int | None:
+    """The number of samples that the model takes; None where it takes any."""
+    return min(_lengths(specs), default=None)
+
+
 def batches(batch: Batch, specs: Sequence[TensorSpec]) -> Iterator[tuple[slice, Batch]]:
     """The batch in parts of the length that the model takes (all at once where it takes any)."""
-    lengths = {spec.shape[0] for spec in specs if spec.shape and isinstance(spec.shape[0], int)}
+    lengths = _lengths(specs)
     samples = batch.samples
     if not lengths or lengths == {samples}:
         yield slice(0, samples), batch
         return
-    length = min(int(n) for n in lengths if n is not None)
+    length = min(lengths)
     if len(lengths) > 1 or samples % length:
         raise InputError(
             f"the model takes {' or '.join(map(str, sorted(lengths)))} samples at a time; "

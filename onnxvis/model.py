@@ -3,86 +3,56 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
-from . import deployment, images, zoo
+from . import images
 from .engine.engine import Engine
 from .engine.plan import Pass
-from .engine.runtime import Runtime
 from .errors import InputError, TargetError, UnknownNameError, UsageError
 from .explanation import Explanation, Reconstruction
 from .graph.analysis import channel_axes, logits, spatial_axes
 from .graph.ir import Graph, TensorSpec
-from .graph.load import read_model
-from .inputs import Batch, batches, complete, main_input
-from .rules import Composite, registry
-from .rules.composites import COMPOSITES
-from .rules.composites import composite as find_composite
-from .target import Names, Wanted, find_aim, normal, settled, tensors_of
-from .taxonomy import Case, find
+from .inputs import (
+    Batch,
+    batches,
+    blank,
+    complete,
+    default_preset,
+    fixed_samples,
+    is_picture,
+    main_input,
+    one_sample,
+)
+from .overlap import overlapped
+from .rules import Composite
+from .stream import Stream
+from .target import Names, Wanted, find_aim, normal, separable, settled, tensors_of
+from .taxonomy import INPUT_MODIFICATION, Case, MethodInfo, find
 from .taxonomy.deconvolutional.conservation import Conservation, joined
 from .taxonomy.deconvolutional.relevance import report
 from .taxonomy.input_reconstruction.descent import Canvas
 
-__all__ = ["Model", "load"]
+if TYPE_CHECKING:
+    from .deployment import Exported
+
+__all__ = ["Model"]
 
 Array = np.ndarray[Any, Any]
-PreprocessLike = str | os.PathLike[str] | Mapping[str, Any] | images.Preprocess | None
-
-
-def load(
-    source: str | os.PathLike[str] | bytes | onnx.ModelProto,
-    *,
-    device: str = "auto",
-    preprocess: PreprocessLike = None,
-    threads: int | None = None,
-    executor: str = "auto",
-    labels: Sequence[str] | None = None,
-    precision: str = "float32",
-    functions: Sequence[str | onnx.FunctionProto] = (),
-    custom_ops: Sequence[str | os.PathLike[str]] = (),
-) -> Model:
-    """Open a CNN saved as ONNX.
-
-    ``source``: a path, ``"zoo:NAME"``, bytes, or an onnx.ModelProto.  ``device``: "auto", "cpu" or
-    "cuda".  ``preprocess``: a preset's name, a Preprocess or its settings, a .json or .toml file; None:
-    what the model's metadata or side file says, else 0..1 (0..255 for a net that takes bytes).
-    ``threads``: for onnxruntime (None: one a core).  ``executor`` of backward passes: "auto", "compiled",
-    "host", or "device" (a GPU; with device="auto" the forward pass stays on the CPU).  ``precision`` of
-    convolutions and matrix products on a GPU: "float32", "tf32" or "float16".  ``labels``: names of the
-    classes.  ``functions``: definitions of operators that onnxruntime does not know, each an
-    onnx.FunctionProto or its text; ``custom_ops``: libraries of such operators, as onnxruntime loads them.
-
-    Raises ModelError where the model cannot be read or run, MissingRuntimeError without onnxruntime.
-    """
-    if isinstance(source, str) and source.startswith(zoo.PREFIX):
-        entry = zoo.find(source.removeprefix(zoo.PREFIX))
-        preprocess = entry.preprocess if preprocess is None else preprocess
-        labels = entry.labels if labels is None and isinstance(entry.labels, tuple) else labels
-        source = zoo.get(entry.name, progress=True)
-    runtime = Runtime(device, threads, precision, custom_ops)
-    engine = Engine(read_model(source, functions), runtime, executor)
-    return Model(engine, preprocess, labels)
 
 
 class Model:
-    """A CNN in ONNX, opened with :func:`load`."""
+    """A CNN in ONNX, opened with :func:`onnxvis.load`."""
 
     def __init__(
-        self,
-        engine: Engine,
-        preprocess: PreprocessLike = None,
-        labels: Sequence[str] | None = None,
+        self, engine: Engine, preprocess: images.Preprocess, preprocess_source: str, labels: Sequence[str]
     ) -> None:
         self.engine = engine
-        self.preprocess_source = "given"
-        self.preprocess = self._preprocess(preprocess)
-        self.labels: Sequence[str] = tuple(labels if labels is not None else self._labels())
+        self.preprocess, self.preprocess_source = preprocess, preprocess_source
+        self.labels = labels
         self.device = engine.device
 
     def __repr__(self) -> str:
@@ -94,67 +64,22 @@ class Model:
     @property
     def inputs(self) -> list[TensorSpec]:
         """Name, shape and dtype of every input."""
-        return [self.engine.file_graph.value(name).spec for name in self.engine.file_graph.inputs]
+        return self.engine.file_graph.input_specs
 
     @property
     def outputs(self) -> list[TensorSpec]:
         """Name, shape and dtype of every output."""
-        return [self.engine.file_graph.value(name).spec for name in self.engine.file_graph.outputs]
+        return self.engine.file_graph.output_specs
 
     @property
     def graph(self) -> Graph:
         """The layer graph; ``print(model.graph)`` is a table."""
         return self.engine.graph
 
-    def _preprocess(self, given: Any) -> images.Preprocess:
-        found = given if isinstance(given, images.Preprocess) else None
-        if isinstance(given, Mapping):
-            found = images.Preprocess.from_json(given)
-        elif isinstance(given, str | os.PathLike):
-            named = isinstance(given, str) and not given.endswith((".json", ".toml"))
-            found = images.preset(str(given)) if named else images.Preprocess.from_file(os.fspath(given))
-        if given is None:
-            found = self._own_preprocess()
-        if found is None:
-            found, self.preprocess_source = images.preset(self.default_preset), "default"
-        return self._resolved(found)
-
     @property
     def default_preset(self) -> str:
         """Pictures as they are for a net that takes bytes, else scaled to 0..1."""
-        dtype = main_input(self.inputs).dtype if self.inputs else None
-        return "raw" if dtype is not None and dtype.kind in "iu" else "unit"
-
-    def _own_preprocess(self) -> images.Preprocess | None:
-        file = self.engine.file
-        beside = images.side_file(file.path) if file.path else None
-        self.preprocess_source = str(beside) if beside else "metadata"
-        return images.Preprocess.from_file(beside) if beside else images.from_metadata(file.metadata)
-
-    def _resolved(self, preprocess: images.Preprocess) -> images.Preprocess:
-        """What the model's input fixes filled in, where that is a picture."""
-        if not self.inputs:
-            return preprocess
-        spec = main_input(self.inputs)
-        if spec.shape is None or len(spec.shape) != 4:
-            return preprocess
-        axis = channel_axes(self.engine.file_graph)[spec.name]
-        height, width = (spec.shape[i] for i in spatial_axes(4, axis))
-        channels = spec.shape[axis]
-        if isinstance(channels, int) and channels not in (1, 3):
-            return preprocess
-        return preprocess.resolve(
-            _known(height),
-            _known(width),
-            _known(channels),
-            layout="NHWC" if axis == 3 else "NCHW",
-            dtype=str(spec.dtype) if spec.dtype is not None else None,
-        )
-
-    def _labels(self) -> Sequence[str]:
-        file = self.engine.file
-        beside = images.labels_file(file.path) if file.path else None
-        return images.read_labels(beside) if beside else images.labels_from_metadata(file.metadata) or ()
+        return default_preset(self.inputs)
 
     # ---- run it ----------------------------------------------------------------------------------
 
@@ -203,13 +128,57 @@ class Model:
         Raises UsageError for a target, method or setting that does not exist, MissingRuleError where
         operators have no rule for the method.
         """
-        info = find(method)
+        info, name = find(method), self._input(wrt)
         checked = info.check(settings)
         batch = complete(x, self.inputs, self.preprocess)
-        name = self._input(wrt)
-        wanted = normal(target, self.names)
+        return self._explanation(info, name, checked, batch, normal(target, self.names))
+
+    def explain_each(
+        self,
+        pictures: Iterable[Any],
+        method: str = "guided_backprop",
+        target: Any = None,
+        *,
+        wrt: str | None = None,
+        batch_size: int = 1,
+        **settings: Any,
+    ) -> Iterator[Explanation]:
+        """An Explanation for each of many pictures, in order; a thread prepares the next meanwhile.
+
+        ``pictures``: any iterable, of which few are read ahead, of what ``explain`` takes as one sample.
+        ``target``: one for all, or a list with one a picture.  ``batch_size``: how many neighbours of the
+        same prepared size run together, where the model takes any number (one that takes a fixed number is
+        given that).  It pays on a GPU; on a CPU it takes memory and gains little.  Samples run one by one
+        in any case for methods that make batches of their own (occlusion), for nets that quantise
+        activations by the range of a batch, and for targets that are seeds, masks, indices or functions.
+        Other arguments: as for ``explain``.
+
+        Wrong arguments raise at once; what a picture raises (ImageError where it cannot be read) comes in
+        its turn, after the pictures before it.
+        """
+        if is_picture(pictures) and not isinstance(pictures, list | tuple):
+            raise UsageError("explain_each takes many pictures, as a list or any iterable; explain takes one")
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise UsageError(f"batch_size is a positive whole number, not {batch_size!r}")
+        info, name, wanted = find(method), self._input(wrt), normal(target, self.names)
+        explain = partial(self._explanation, info, name, info.check(settings))
+        fixed = fixed_samples(self.inputs)
+        alone = info.category == INPUT_MODIFICATION or self._quantizes_by_batch or not separable(wanted)
+        size = fixed or (1 if alone else batch_size)
+        prepare = partial(one_sample, specs=self.inputs, preprocess=self.preprocess)
+        samples = overlapped(prepare, pictures, ahead=size + 1)
+        return Stream(explain, wanted, size, fixed is not None)(samples)
+
+    @property
+    def _quantizes_by_batch(self) -> bool:
+        return any(node.op_type == "DynamicQuantizeLinear" for node in self.engine.file_graph.nodes)
+
+    def _explanation(
+        self, info: MethodInfo, name: str, settings: Mapping[str, Any], batch: Batch, wanted: Wanted
+    ) -> Explanation:
+        """Samples explained by the input ``name``, in the batches that the model takes."""
         outcomes = [
-            info.run(self._case(part, name, wanted, where, batch.samples), **checked)
+            info.run(self._case(part, name, wanted, where, batch.samples), **settings)
             for where, part in batches(batch, self.inputs)
         ]
         chosen = settled(wanted, [outcome.aim for outcome in outcomes])
@@ -218,8 +187,8 @@ class Model:
             values=values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False),
             target=chosen,
             score=np.concatenate([outcome.score for outcome in outcomes]),
-            method=method,
-            settings={**info.settings, **checked},
+            method=info.name,
+            settings={**info.settings, **settings},
             shows=info.shows,
             input_shape=batch.feeds[name].shape,
             channel_axis=self._channel_axis(name),
@@ -293,7 +262,7 @@ class Model:
         inputs.  Raises UnknownNameError for a method or setting that does not exist.
         """
         batch = complete(x, self.inputs, self.preprocess)
-        backward = _pass(method, settings)
+        backward = Pass.named(method, settings)
         started = {self.engine.tensor(name): np.asarray(seed) for name, seed in seeds.items()}
         if not started:
             raise UsageError("give at least one seed: {tensor or layer name: array of its shape}")
@@ -330,7 +299,7 @@ class Model:
         tolerance: float = 1e-5,
         force: bool = False,
         **settings: Any,
-    ) -> deployment.Exported:
+    ) -> Exported:
         """Write prediction and explanation as one ONNX model, for any ONNX runtime.
 
         The model has the file's own nodes and outputs, and after these ``outputs``: "explanation" and
@@ -348,6 +317,8 @@ class Model:
         differ by more than ``tolerance`` times the largest number, or where a method or the file's opset
         does not allow an export, OutputError where nothing can be written.
         """
+        from . import deployment  # rarely used, and opening a model should be quick
+
         info = find(method)
         checked, name, wanted = info.check(settings), self._input(wrt), normal(target, self.names)
         blank = self._blank(size).feeds
@@ -411,22 +382,7 @@ class Model:
         )
 
     def _blank(self, size: tuple[int, int] | None) -> Batch:
-        """Zeros of the model's input shape: what is open is 1 (samples) or ``size``."""
-        feeds = {}
-        for spec in self.inputs:
-            axis = channel_axes(self.engine.file_graph).get(spec.name, 1)
-            open_sides = iter(size or self.preprocess.size or ())
-            shape = []
-            for i, n in enumerate(spec.shape or ()):
-                if not isinstance(n, int):
-                    n = 1 if i == 0 else next(open_sides, None) if i != axis else None
-                    if n is None:
-                        raise UsageError(f"input {spec} leaves its size open; give size=(height, width)")
-                elif i not in (0, axis):
-                    next(open_sides, None)
-                shape.append(n)
-            feeds[spec.name] = np.zeros(shape, spec.dtype or np.float32)
-        return Batch(feeds)
+        return blank(self.inputs, channel_axes(self.engine.file_graph), size or self.preprocess.size)
 
     def _channel_axis(self, name: str) -> int:
         return channel_axes(self.engine.file_graph).get(name, 1)
@@ -451,27 +407,6 @@ class Model:
             return None
         channels = spec.shape[channel_axes(self.engine.file_graph)[name]]
         return self.preprocess if channels in (self.preprocess.channels, None) else None
-
-
-def _pass(method: str | Composite, settings: Mapping[str, Any]) -> Pass:
-    """The backward pass of a rule, method or composite, with settings that one of its rules has."""
-    registry.load_plugins()
-    if not isinstance(method, str) or method not in registry.methods:
-        named = not isinstance(method, str) or method in COMPOSITES or method.endswith(".toml")
-        if not named:
-            raise UnknownNameError("rule, method or composite", method, {**registry.methods, **COMPOSITES})
-        method = find_composite(method)
-    rules = [method] if isinstance(method, str) else method.methods
-    known = dict.fromkeys(name for rule in rules for name in registry.defaults(rule))
-    backward = Pass(method, settings)
-    for name in settings:
-        if name not in known:
-            raise UnknownNameError(f"setting of {backward.label}", name, known or ["(none)"])
-    return backward
-
-
-def _known(dimension: int | str | None) -> int | None:
-    return dimension if isinstance(dimension, int) else None
 
 
 def _joined(parts: list[Any]) -> Any:

@@ -19,24 +19,27 @@ ALLOWED = {
     "rules": {"errors", "ops", "graph"},
     "engine": {"errors", "ops", "graph", "rules"},
     "target": {"errors", "graph"},
-    "taxonomy": {"errors", "graph", "rules", "engine", "target"},
+    "taxonomy": {"errors", "images", "ops", "graph", "rules", "engine", "target"},
     "inputs": {"errors", "graph", "images"},
     "explanation": {"errors", "graph", "images", "target"},
+    "overlap": set(),
+    "stream": {"errors", "inputs", "explanation", "target", "overlap"},
     "deployment": {
         "errors", "_version", "images", "graph", "ops", "rules", "engine", "target", "taxonomy", "inputs",
         "explanation",
     },
     "model": {
-        "errors", "zoo", "images", "graph", "rules", "engine", "target", "taxonomy", "inputs", "explanation",
-        "deployment",
+        "errors", "images", "graph", "rules", "engine", "target", "taxonomy", "inputs", "explanation",
+        "overlap", "stream", "deployment",
     },
+    "loading": {"zoo", "images", "graph", "engine", "inputs", "model"},
 }  # fmt: skip
 # The parts at the top may use everything below them.
 TOP = {"__init__", "__main__", "cli"}
 # Libraries that only some parts know.
 LIBRARIES = {
     "onnxruntime": {"engine"},
-    "onnx": {"graph", "engine", "model", "deployment"},
+    "onnx": {"graph", "engine", "loading", "deployment"},
     "PIL": {"images", "explanation"},
     "click": {"cli"},
     "cupy": {"ops"},

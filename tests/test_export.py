@@ -21,7 +21,7 @@ from onnxvis.rules import registry
 from onnxvis.rules.composites import COMPOSITES
 
 # Methods that are no single graph: those that run the model many times over.
-REFUSED = {"occlusion"}
+REFUSED = {"occlusion", "eigencam", "scorecam"}
 
 
 def unfused_cnn(samples="N"):
@@ -393,6 +393,8 @@ def test_refusals(path):
     model = onnxvis.load(small_cnn())
     with pytest.raises(UnsupportedError, match=r"'occlusion' cannot be exported.*gradcam"):
         model.export(path, "occlusion")
+    with pytest.raises(UnsupportedError, match=r"'eigencam' cannot be exported: it decomposes a matrix"):
+        model.export(path, "eigencam")
     with pytest.raises(UnknownNameError, match="explanaton"):
         model.export(path, "gradient", outputs=["explanaton"])
     with pytest.raises(UnknownNameError, match="CHWN"):

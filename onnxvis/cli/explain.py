@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from onnxvis.errors import ImageError
+from onnxvis.overlap import overlapped
 from onnxvis.zoo import PREFIX
 
 from .options import Opening, Wish, model_options, size_option, wish_options
@@ -39,13 +41,14 @@ def _several(ctx: click.Context, option: click.Parameter, given: Sequence[str]) 
 
 
 Explained = tuple[str, "list[Explanation]"]
+WORKERS = 2  # threads that read and draw pictures beside the net
 
 # ---- explain -------------------------------------------------------------------------------------
 
 
 @main.command(short_help="Explain a model's answers to pictures.")
 @click.argument("model")
-@click.argument("pictures", metavar="IMAGE...", nargs=-1, required=True)
+@click.argument("sources", metavar="IMAGE...", nargs=-1, required=True)
 @click.option(
     "--method",
     "-m",
@@ -61,7 +64,7 @@ Explained = tuple[str, "list[Explanation]"]
 @output_option
 def explain(
     model: str,
-    pictures: Sequence[str],
+    sources: Sequence[str],
     methods: Sequence[str],
     wish: Wish,
     opening: Opening,
@@ -69,13 +72,15 @@ def explain(
 ) -> None:
     """Explain why MODEL answers as it does for each IMAGE (or .npy array, as the net takes it).
 
-    Prints a line an image: image, class, score, file written; separated by tabs. Nothing is written
-    unless all images can be read.
+    A folder stands for the pictures in it, sorted by name. Prints a line an image: image, class, score,
+    file written; separated by tabs. Nothing is written unless all images can be read. While the net
+    runs, threads prepare the next image and draw the last ones.
 
     \b
     Examples:
       onnxvis explain zoo:shapes star.png
       onnxvis explain net.onnx a.jpg b.jpg -m gradcam,lrp -t "tabby cat" -o grid.png
+      onnxvis explain net.onnx photos/ -m gradcam -o explained/
       onnxvis explain net.onnx photo.jpg -m occlusion --set size=32 --set stride=16
       onnxvis explain net.onnx photo.jpg --layer conv4 --target 7 --position max
     """
@@ -83,13 +88,15 @@ def explain(
     wish.check(infos)
     to = Destination.of(output)
     opened = opening.open(model, for_pictures=True)
-    inputs = {picture: _read(picture) for picture in pictures}
+    pictures = _listed(sources)
+    for _ in overlapped(_check, pictures, workers=WORKERS):
+        pass
 
-    found = _explained(opened, inputs, infos, wish)
-    if to.file is not None and len(inputs) * len(infos) > 1:
+    found = _explained(opened, pictures, infos, wish)
+    if to.file is not None and len(pictures) * len(infos) > 1:
         _as_one_grid(found, methods, to.file)
     else:
-        _as_files(found, unique_stems(list(inputs)), methods, to)
+        _as_files(found, unique_stems(pictures), methods, to)
 
 
 def _infos(methods: Sequence[str], reconstruct: bool = False) -> list[MethodInfo]:
@@ -100,14 +107,31 @@ def _infos(methods: Sequence[str], reconstruct: bool = False) -> list[MethodInfo
     return [find(method, reconstruct) for method in methods]
 
 
-def _read(picture: str) -> Any:
-    """What is to be explained: an array, or the path of a picture; ImageError where it cannot be read."""
+def _listed(sources: Sequence[str]) -> list[str]:
+    """Every picture once, those of a folder in its place."""
+    from onnxvis.images import pictures_in
+
+    listed = (map(str, pictures_in(path)) if Path(path).is_dir() else [path] for path in sources)
+    return list(dict.fromkeys(chain.from_iterable(listed)))
+
+
+def _check(picture: str) -> None:
+    """ImageError where it cannot be read; nothing of it is kept, there may be many."""
     from onnxvis.images import read_image
 
-    if Path(picture).suffix.lower() == ".npy":
-        return _array(picture)
-    read_image(picture)
-    return picture
+    if not _is_array(picture):
+        read_image(picture)
+    else:
+        _array(picture)
+
+
+def _is_array(path: str) -> bool:
+    return Path(path).suffix.lower() == ".npy"
+
+
+def _read(picture: str) -> Any:
+    """What is to be explained: an array, or the path of a picture."""
+    return _array(picture) if _is_array(picture) else picture
 
 
 def _array(path: str) -> Any:
@@ -139,18 +163,23 @@ def _row(picture: str, found: Sequence[Explanation], side: int | None = None) ->
 
 
 def _explained(
-    model: Model, inputs: Mapping[str, Any], infos: Sequence[MethodInfo], wish: Wish
+    model: Model, pictures: Sequence[str], infos: Sequence[MethodInfo], wish: Wish
 ) -> Iterator[Explained]:
     """Every picture with its explanations, one a method; a bar on stderr where there are several."""
     from tqdm import tqdm
 
-    steps = len(inputs) * len(infos)
+    runs = [
+        model.explain_each(
+            map(_read, pictures), info.name, wish.target_for(info, model), **wish.settings_for(info)
+        )
+        for info in infos
+    ]
+    steps = len(pictures) * len(infos)
     with tqdm(total=steps, unit="map", disable=None if steps > 1 else True, leave=False) as bar:
-        for picture, x in inputs.items():
+        for picture in pictures:
             found = []
-            for info in infos:
-                target = wish.target_for(info, model)
-                found.append(model.explain(x, info.name, target, **wish.settings_for(info)))
+            for run in runs:
+                found.append(next(run))
                 bar.update()
             yield picture, found
 
@@ -158,10 +187,11 @@ def _explained(
 def _as_one_grid(explained: Iterable[Explained], methods: Sequence[str], file: Path) -> None:
     from onnxvis.images import save_image
 
-    rows, answers = [], []
-    for picture, found in explained:
-        rows.append(_row(picture, found, side=320))
-        answers.append(_answer(picture, found[0], file))
+    def draw(entry: Explained) -> tuple[Any, str]:
+        picture, found = entry
+        return _row(picture, found, side=320), _answer(picture, found[0], file)
+
+    rows, answers = zip(*overlapped(draw, explained, workers=WORKERS), strict=True)
     save_image(explanation_grid(rows, methods), file)
     _print(answers)
 
@@ -170,10 +200,14 @@ def _as_files(
     explained: Iterable[Explained], stems: Mapping[str, str], methods: Sequence[str], to: Destination
 ) -> None:
     ending = methods[0] if len(methods) == 1 else "methods"
-    for picture, found in explained:
+
+    def write(entry: Explained) -> str:
+        picture, found = entry
         image = found[0].picture() if len(found) == 1 else explanation_grid([_row(picture, found)], methods)
-        file = to.write(image, stems[picture], ending)
-        _print([_answer(picture, found[0], file)])
+        return _answer(picture, found[0], to.write(image, stems[picture], ending))
+
+    for answer in overlapped(write, explained, workers=WORKERS):
+        _print([answer])
 
 
 def _answer(picture: str, found: Explanation, file: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from onnxvis.engine.plan import Pass
 from onnxvis.errors import TargetError, UnsupportedError
@@ -11,7 +11,7 @@ from onnxvis.graph.analysis import channel_axes, last_spatial
 from onnxvis.ops.trace import Traced
 from onnxvis.rules import Composite
 from onnxvis.rules.composites import composite as find_composite
-from onnxvis.taxonomy.deconvolutional.cam import Head
+from onnxvis.taxonomy.deconvolutional.cam import FORMULAS, Formula, Head
 from onnxvis.taxonomy.deconvolutional.relevance import relevance_pass
 
 from .draft import Draft
@@ -20,6 +20,7 @@ __all__ = ["exportable", "recipe"]
 
 Recipe = Callable[..., Traced]
 _RECIPES: dict[str, Recipe] = {}
+_REFUSED = {"eigencam": "it decomposes a matrix, for which ONNX has no operator"}
 
 
 def _recipe(*names: str) -> Callable[[Callable[..., Traced]], Callable[..., Traced]]:
@@ -38,10 +39,8 @@ def exportable() -> list[str]:
 def recipe(method: str) -> Recipe:
     """``function(draft, **settings)`` that traces a method's values; UnsupportedError where there is none."""
     if method not in _RECIPES:
-        raise UnsupportedError(
-            f"{method!r} cannot be exported: it runs the model many times over, or searches, which is no "
-            f"single graph; what can: {', '.join(_RECIPES)}"
-        )
+        why = _REFUSED.get(method, "it runs the model many times over, or searches, which is no single graph")
+        raise UnsupportedError(f"{method!r} cannot be exported: {why}; what can: {', '.join(_RECIPES)}")
     return _RECIPES[method]
 
 
@@ -98,13 +97,18 @@ def cam(draft: Draft) -> Traced:
             "depends on the input; use 'gradcam'"
         )
     maps, gradients = _maps_and_gradients(draft, head.maps)
-    return _weighted(draft, draft.ops.sum(gradients, _spatial(maps), keepdims=True), maps)
+    weights = draft.ops.sum(gradients, range(2, len(maps.shape)), keepdims=True)
+    return draft.ops.sum(weights * maps, (1,), keepdims=True)
 
 
-@_recipe("gradcam")
-def gradcam(draft: Draft, *, layer: str | None = None) -> Traced:
-    maps, gradients = _maps_and_gradients(draft, layer)
-    return _weighted(draft, draft.ops.mean(gradients, _spatial(maps), keepdims=True), maps)
+def _from_gradients(formula: Formula) -> Recipe:
+    def trace(draft: Draft, *, layer: str | None = None) -> Traced:
+        return cast(Traced, formula(draft.ops, *_maps_and_gradients(draft, layer)))
+
+    return trace
+
+
+_RECIPES.update({name: _from_gradients(formula) for name, formula in FORMULAS.items()})
 
 
 def _maps_and_gradients(draft: Draft, layer: str | None) -> tuple[Traced, Traced]:
@@ -118,11 +122,3 @@ def _maps_and_gradients(draft: Draft, layer: str | None) -> tuple[Traced, Traced
     found = draft.read(name), draft.propagate(Pass("gradient"), wrt=name)
     maps, gradients = (draft.ops.transpose(array, order) for array in found)
     return maps, gradients
-
-
-def _spatial(maps: Traced) -> tuple[int, ...]:
-    return tuple(range(2, len(maps.shape)))
-
-
-def _weighted(draft: Draft, weights: Traced, maps: Traced) -> Traced:
-    return draft.ops.sum(weights * maps, (1,), keepdims=True)

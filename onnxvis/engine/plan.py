@@ -9,10 +9,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from onnxvis.errors import MissingRuleError, TargetError
+from onnxvis.errors import MissingRuleError, TargetError, UnknownNameError
 from onnxvis.graph.ir import Graph, Node, Subgraph
 from onnxvis.rules import Composite, Rule, registry
-from onnxvis.rules.composites import Choice, frozen
+from onnxvis.rules.composites import COMPOSITES, Choice, composite, frozen
 from onnxvis.rules.step import needed
 
 __all__ = ["Pass", "Plan", "make_plan"]
@@ -24,6 +24,26 @@ class Pass:
 
     method: str | Composite = "gradient"
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def named(cls, method: str | Composite, settings: Mapping[str, Any]) -> Pass:
+        """Of a rule's method, or of a composite: its name, a .toml file or a Composite.
+
+        Raises UnknownNameError for what is neither, and for a setting that none of its rules has.
+        """
+        registry.load_plugins()
+        if not isinstance(method, str) or method not in registry.methods:
+            if isinstance(method, str) and method not in COMPOSITES and not method.endswith(".toml"):
+                known = {**registry.methods, **COMPOSITES}
+                raise UnknownNameError("rule, method or composite", method, known)
+            method = composite(method)
+        rules = [method] if isinstance(method, str) else method.methods
+        known_settings = dict.fromkeys(name for rule in rules for name in registry.defaults(rule))
+        found = cls(method, settings)
+        for name in settings:
+            if name not in known_settings:
+                raise UnknownNameError(f"setting of {found.label}", name, known_settings or ["(none)"])
+        return found
 
     @property
     def label(self) -> str:

@@ -177,6 +177,16 @@ class Graph:
         """Nodes by their (unique) names."""
         return {node.name: node for node in self.nodes}
 
+    @property
+    def input_specs(self) -> list[TensorSpec]:
+        """Name, shape and dtype of every input."""
+        return [self.value(name).spec for name in self.inputs]
+
+    @property
+    def output_specs(self) -> list[TensorSpec]:
+        """Name, shape and dtype of every output."""
+        return [self.value(name).spec for name in self.outputs]
+
     def value(self, name: str) -> Value:
         """The tensor of this name; one of which nothing is known but that where the file says nothing."""
         return self.values.get(name) or Value(name)

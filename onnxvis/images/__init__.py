@@ -20,7 +20,7 @@ from onnxvis.images.metadata import (
 from onnxvis.images.overlay import overlay, place
 from onnxvis.images.preprocess import Prepared, Preprocess
 from onnxvis.images.presets import PRESETS, Preset, preset
-from onnxvis.images.reading import Picture, read_image
+from onnxvis.images.reading import Picture, pictures_in, read_image
 from onnxvis.images.resize import resize_map
 from onnxvis.images.saving import save_image
 
@@ -39,6 +39,7 @@ __all__ = [
     "labels_file",
     "labels_from_metadata",
     "overlay",
+    "pictures_in",
     "place",
     "preset",
     "read_image",

@@ -14,7 +14,7 @@ from onnxvis.errors import ImageError
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Picture", "read_image"]
+__all__ = ["Picture", "pictures_in", "read_image"]
 
 Picture: TypeAlias = Union[str, "os.PathLike[str]", "Image.Image", NDArray[Any]]
 """What :func:`read_image` takes: a path, a ``PIL.Image.Image``, or an ndarray of pixels."""
@@ -23,6 +23,22 @@ Picture: TypeAlias = Union[str, "os.PathLike[str]", "Image.Image", NDArray[Any]]
 _FORMATS = (
     "PNG", "JPEG", "MPO", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF", "ICO", "TGA",
 )  # fmt: skip
+_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".mpo", ".webp", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".ppm", ".pgm",
+    ".pbm", ".jp2", ".avif", ".ico", ".tga",
+)  # fmt: skip
+
+
+def pictures_in(folder: str | os.PathLike[str]) -> list[Path]:
+    """The files of a folder that are pictures by their suffix, sorted by name; ImageError for none."""
+    folder = Path(folder)
+    try:
+        found = [path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES and path.is_file()]
+    except OSError as error:
+        raise _unreadable(folder, error.strerror or str(error), "check the folder") from None
+    if not found:
+        raise ImageError(f"there are no pictures in the folder {str(folder)!r}; name one that has some")
+    return sorted(found)
 
 
 def read_image(source: Picture) -> Image.Image:

@@ -7,10 +7,21 @@ makes the seed and the score from the values of a forward pass; ``finding``: how
 
 from .aims import Aim, UnitAim, inner
 from .finding import find_aim
-from .forms import Names, Target, Wanted, describe, normal, settled, tensors_of
+from .forms import (
+    Names,
+    Target,
+    Wanted,
+    describe,
+    normal,
+    number_of_targets,
+    selected,
+    separable,
+    settled,
+    tensors_of,
+)
 from .text import unit_index
 
 __all__ = [
-    "Aim", "Names", "Target", "UnitAim", "Wanted", "describe", "find_aim", "inner", "normal", "settled",
-    "tensors_of", "unit_index",
+    "Aim", "Names", "Target", "UnitAim", "Wanted", "describe", "find_aim", "inner", "normal",
+    "number_of_targets", "selected", "separable", "settled", "tensors_of", "unit_index",
 ]  # fmt: skip

@@ -13,7 +13,10 @@ from onnxvis.errors import TargetError
 from .aims import Aim, SampleAim, SumAim, UnitAim
 from .text import fitting, read, unit_index
 
-__all__ = ["Names", "Target", "Wanted", "describe", "normal", "settled", "tensors_of"]
+__all__ = [
+    "Names", "Target", "Wanted", "describe", "normal", "number_of_targets", "selected", "separable",
+    "settled", "tensors_of",
+]  # fmt: skip
 
 Array = np.ndarray[Any, Any]
 FORMS = (
@@ -216,6 +219,39 @@ def tensors_of(wanted: Wanted) -> list[str]:
     if callable(wanted):
         return []
     return list(dict.fromkeys(name for entry in wanted for name in tensors_of(entry)))
+
+
+# ---- some of the samples -------------------------------------------------------------------------
+
+
+def selected(wanted: Wanted, samples: Sequence[int]) -> Wanted:
+    """The target of some of the samples: of what has one for each, those."""
+    if isinstance(wanted, Target):
+        several = isinstance(wanted.unit, list)
+        return replace(wanted, unit=[wanted.unit[i] for i in samples]) if several else wanted
+    if isinstance(wanted, Mapping):
+        return {name: selected(target, samples) for name, target in wanted.items()}  # type: ignore[misc]
+    return wanted if callable(wanted) else [wanted[i] for i in samples]
+
+
+def number_of_targets(wanted: Wanted) -> int | None:
+    """For how many samples it has one each (the least, where its parts differ); None: the same for all."""
+    if isinstance(wanted, Target):
+        return len(wanted.unit) if isinstance(wanted.unit, list) else None
+    if isinstance(wanted, Mapping):
+        numbers = [n for n in map(number_of_targets, wanted.values()) if n is not None]
+        return min(numbers, default=None)
+    return None if callable(wanted) else len(wanted)
+
+
+def separable(wanted: Wanted) -> bool:
+    """Whether ``selected`` tells all: no index, seed, mask or function sees the axis of the samples."""
+    if isinstance(wanted, Target):
+        place = wanted.position is None or isinstance(wanted.position, str | tuple)
+        return place and wanted.index is None and wanted.seed is None
+    if isinstance(wanted, Mapping):
+        return all(map(separable, wanted.values()))
+    return not callable(wanted) and all(map(separable, wanted))
 
 
 # ---- what came of it -----------------------------------------------------------------------------

@@ -5,9 +5,10 @@ the target; ``input_reconstruction`` finds an input that does something to it.
 """
 
 from . import deconvolutional, input_modification, input_reconstruction
-from .registry import Case, MethodInfo, Outcome, find, methods
+from .registry import INPUT_MODIFICATION, Case, MethodInfo, Outcome, find, methods
 
 __all__ = [
+    "INPUT_MODIFICATION",
     "Case",
     "MethodInfo",
     "Outcome",

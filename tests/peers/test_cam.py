@@ -25,26 +25,62 @@ LAYERS = [
 layers = pytest.mark.parametrize(("pair", "module", "layer"), LAYERS, indirect=["pair"])
 
 
+METHODS = {
+    "gradcam": "GradCAM",
+    "gradcam++": "GradCAMPlusPlus",
+    "xgradcam": "XGradCAM",
+    "hirescam": "HiResCAM",
+    "layercam": "LayerCAM",
+}
+"""Our names and pytorch-grad-cam's, of those that weight maps by gradients."""
+
+
 class Maps:
     """What pytorch-grad-cam makes of one layer: the ``raw`` map, ``scaled`` to the input, and ``final``."""
 
-    def __init__(self, net, module, x, units):
+    def __init__(self, net, module, x, units, kind="GradCAM"):
         target = net.get_submodule(module)
-        with grad_cam.GradCAM(model=net, target_layers=[target]) as method:
+        with getattr(grad_cam, kind)(model=net, target_layers=[target]) as method:
             x = x.clone().requires_grad_()
             self.final = method(input_tensor=x, targets=[ClassifierOutputTarget(unit) for unit in units])
             kept = method.activations_and_grads
-            activations, gradients = kept.activations[-1].numpy(), kept.gradients[-1].numpy()
-            self.raw = method.get_cam_image(x, target, None, activations, gradients, False)
-            self.scaled = method.compute_cam_per_layer(x, None, False)[0][:, 0]
+            self.activations = kept.activations[-1].numpy()
+            gradients = kept.gradients[-1].numpy() if method.uses_gradients else None
+            self.raw = method.get_cam_image(x, target, None, self.activations, gradients, False)
+            if method.uses_gradients:
+                self.scaled = method.compute_cam_per_layer(x, None, False)[0][:, 0]
 
 
 @layers
-def test_gradcam_is_pytorch_grad_cams(pair, module, layer):
-    theirs = Maps(separated(pair.net), module, pair.x, [pair.unit])
-    ours = pair.model().explain(pair.x.numpy(), "gradcam", target=pair.unit, layer=layer)
-    assert relative_error(ours.values[:, 0], theirs.raw) <= 1e-5
-    assert relative_error(ours.heatmap(), theirs.scaled) <= 1e-5
+def test_maps_weighted_by_gradients_are_pytorch_grad_cams(pair, module, layer):
+    net, model = separated(pair.net), pair.model()
+    for method, name in METHODS.items():
+        theirs = Maps(net, module, pair.x, [pair.unit], name)
+        ours = model.explain(pair.x.numpy(), method, target=pair.unit, layer=layer)
+        assert relative_error(ours.values[:, 0], theirs.raw) <= 1e-5, method
+        assert relative_error(ours.heatmap(), theirs.scaled) <= 1e-5, method
+
+
+@layers
+def test_eigencam_is_pytorch_grad_cams_up_to_its_sign(pair, module, layer):
+    """Theirs has the sign that the decomposition happens to give, ours that of the mean activation."""
+    theirs = Maps(separated(pair.net), module, pair.x, [pair.unit], "EigenCAM")
+    ours = pair.model().explain(pair.x.numpy(), "eigencam", target=pair.unit, layer=layer).values[:, 0]
+    mean = theirs.activations.mean(axis=1)
+    sign = np.sign((theirs.raw * (mean - mean.mean())).sum())
+    assert relative_error(ours, sign * theirs.raw) <= 1e-5
+
+
+@pytest.mark.parametrize(("pair", "module", "layer"), [LAYERS[1], LAYERS[4]], indirect=["pair"])
+def test_scorecam_is_pytorch_grad_cams(pair, module, layer):
+    net, units = separated(pair.net), [pair.unit]
+    target, targets = net.get_submodule(module), [ClassifierOutputTarget(unit) for unit in units]
+    with grad_cam.ScoreCAM(model=net, target_layers=[target]) as method, torch.no_grad():
+        method.activations_and_grads(pair.x)
+        activations = method.activations_and_grads.activations[-1].numpy()
+        theirs = method.get_cam_image(pair.x, target, targets, activations, None, False)
+    ours = pair.model().explain(pair.x.numpy(), "scorecam", target=units, layer=layer).values[:, 0]
+    assert relative_error(ours, theirs) <= 1e-4
 
 
 @over("resnet18")

@@ -6,7 +6,7 @@ from models import build, normal, small_cnn
 from onnx import helper
 
 import onnxvis
-from onnxvis.errors import UnsupportedError, UsageError
+from onnxvis.errors import UsageError
 
 X = normal(2, 3, 12, 12, seed=5)
 UNITS = [3, 1]
@@ -52,46 +52,6 @@ def test_lrp_settings_are_checked(model):
     for settings in ({"seed": "two"}, {"epsilon": 0}, {"epsilon": "big"}, {"composite": 3}):
         with pytest.raises(UsageError):
             model.explain(X, "lrp", **settings)
-
-
-def test_gradcam(model):
-    maps = model.activations(X, ["r2"])["r2"]
-    seed = np.zeros((2, 4), np.float32)
-    seed[range(2), UNITS] = 1
-    gradient = model.vjp(X, {"logits": seed}, wrt=["r2"])["r2"]
-    expected = np.einsum("nc,nchw->nhw", gradient.mean(axis=(2, 3)), maps)[:, None]
-    e = model.explain(X, "gradcam", target=UNITS)
-    assert e.layer == "r2"
-    np.testing.assert_allclose(e.values, expected, atol=1e-5)
-
-
-def test_cam_and_gradcam_agree_up_to_the_number_of_positions(model):
-    """Selvaraju et al. 2017, section 3: for such a net Grad-CAM is CAM over the number of positions."""
-    cam = model.explain(X, "cam", target=UNITS).values
-    gradcam = model.explain(X, "gradcam", target=UNITS).values
-    np.testing.assert_allclose(cam / 36, gradcam, atol=1e-5)
-
-
-def test_cam_averages_to_the_score_without_bias(model):
-    e = model.explain(X, "cam", target=UNITS)
-    bias = model.engine.file_graph.constant("b3")[UNITS]
-    np.testing.assert_allclose(e.values.mean(axis=(1, 2, 3)) + bias, e.score, atol=1e-5)
-
-
-def test_cam_says_what_it_needs():
-    nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
-    dense = onnxvis.load(build(nodes, {"x": [1, 3, 2, 2]}, ["y"], {"w": normal(12, 2)}), threads=1)
-    with pytest.raises(UnsupportedError, match=r"needs global average pooling.*use 'gradcam'"):
-        dense.explain(normal(1, 3, 2, 2), "cam")
-
-
-def test_cam_heatmaps_are_scaled_and_resized(model):
-    e = model.explain(X, "gradcam", target=UNITS)
-    heat = e.heatmap()
-    assert heat.shape == (2, 12, 12)
-    assert heat.min() >= 0 and heat.max() <= 1
-    cam = np.maximum(e.values[:, 0], 0)
-    assert heat.max() <= 1.0 and (cam.max() == 0 or heat.max() > 0.5)
 
 
 # ---- input modification --------------------------------------------------------------------------

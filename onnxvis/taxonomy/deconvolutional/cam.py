@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from onnxvis.engine.forward import Record
 from onnxvis.engine.plan import Pass
-from onnxvis.errors import TargetError, UnsupportedError
-from onnxvis.graph.analysis import channel_axes, last_spatial, spatial_axes
+from onnxvis.errors import UnsupportedError
+from onnxvis.graph.analysis import channel_axes, spatial_axes
 from onnxvis.graph.canonical import is_layer
 from onnxvis.graph.ir import Graph, Node
+from onnxvis.ops.host import HostOps
+from onnxvis.ops.primitives import Ops
 from onnxvis.target import Aim
+from onnxvis.taxonomy.maps import channels_first, find_layer
 from onnxvis.taxonomy.registry import DECONVOLUTIONAL, Array, Case, Outcome, explainer
 
 
@@ -24,23 +30,123 @@ def cam(case: Case) -> Outcome:
     head = Head.of(case.graph, _of_classes(case.aim))
     record = case.engine.run(case.feeds, [head.maps, *case.aim.reads, *head.gates])
     head.check(record)
-    maps = _channels_first(record[head.maps], head.channel_axis)
+    maps = channels_first(record[head.maps], head.channel_axis)
     (seed,) = case.aim.ones(record).values()
     weights = head.weights(seed.reshape(len(maps), -1), maps.shape[1])
     values = np.einsum("nc,nc...->n...", weights, maps)[:, None]
     return case.outcome(values.astype(np.float32), record, head.maps)
 
 
-@explainer("gradcam", DECONVOLUTIONAL, shows="cam")
-def gradcam(case: Case, *, layer: str | None = None) -> Outcome:
-    """Grad-CAM: a layer's maps, each weighted by its mean gradient (Selvaraju et al. 2017).
+# ---- maps weighted by their gradients ------------------------------------------------------------
 
-    ``layer``: a layer's or tensor's name; default: the last one that is still spatial.
+Formula = Callable[[Ops, Any, Any], Any]
+FORMULAS: dict[str, Formula] = {}
+"""``formula(ops, maps, gradients)``: an N×1×… map of a layer's output and the target's gradient there, both
+N×C×….  In the primitives of an executor, so that explanations and exported models share it."""
+
+
+def _formula(name: str) -> Callable[[Formula], Formula]:
+    """Register a formula, and as a method with the setting ``layer``: a layer's or tensor's name; by
+    default the last one that is still spatial.
     """
-    name, activations, gradients, outcome = _maps_and_gradients(case, layer)
-    weights = gradients.mean(axis=tuple(range(2, gradients.ndim)), keepdims=True)
-    values = (weights * activations).sum(axis=1, keepdims=True)
-    return Outcome(values.astype(np.float32), outcome.score, outcome.aim, name)
+
+    def register(formula: Formula) -> Formula:
+        def explain(case: Case, *, layer: str | None = None) -> Outcome:
+            found, maps, gradients, record = _maps_and_gradients(case, layer)
+            values = formula(HostOps(gradients.dtype), maps, gradients)
+            return case.outcome(values.astype(np.float32), record, found)
+
+        explain.__doc__ = formula.__doc__
+        explainer(name, DECONVOLUTIONAL, shows="cam")(explain)
+        FORMULAS[name] = formula
+        return formula
+
+    return register
+
+
+@_formula("gradcam")
+def gradcam(ops: Ops, maps: Any, gradients: Any) -> Any:
+    """Grad-CAM: a layer's maps, each weighted by its mean gradient (Selvaraju et al. 2017)."""
+    return _over_channels(ops, ops.mean(gradients, _spatial(maps), keepdims=True) * maps)
+
+
+@_formula("gradcam++")
+def gradcam_plus_plus(ops: Ops, maps: Any, gradients: Any) -> Any:
+    """Grad-CAM++: as Grad-CAM, each place counted by second derivatives (Chattopadhyay et al. 2018).
+
+    Equation 19 for the exponential of the target, whose derivatives are powers of the gradient g:
+    Σ α·g⁺ with α = g²/(2g² + g³·ΣA).  Only g⁺ enters, as α is 0 wherever g⁺ is.
+    """
+    g, whole = ops.positive(gradients), ops.sum(maps, _spatial(maps), keepdims=True)
+    squared = g * g
+    alpha = squared / (squared * 2.0 + squared * g * whole + 1e-6)
+    return _over_channels(ops, ops.sum(alpha * g, _spatial(maps), keepdims=True) * maps)
+
+
+@_formula("xgradcam")
+def xgradcam(ops: Ops, maps: Any, gradients: Any) -> Any:
+    """XGrad-CAM: a layer's maps, each weighted by its gradient where it is active (Fu et al. 2020)."""
+    axes = _spatial(maps)
+    whole = ops.sum(maps, axes, keepdims=True) + 1e-7
+    return _over_channels(ops, ops.sum(gradients * maps / whole, axes, keepdims=True) * maps)
+
+
+@_formula("hirescam")
+def hirescam(ops: Ops, maps: Any, gradients: Any) -> Any:
+    """HiResCAM: a layer's maps times their gradients, place by place (Draelos & Carin 2020)."""
+    return _over_channels(ops, gradients * maps)
+
+
+@_formula("layercam")
+def layercam(ops: Ops, maps: Any, gradients: Any) -> Any:
+    """LayerCAM: a layer's maps times their positive gradients, place by place (Jiang et al. 2021)."""
+    return _over_channels(ops, ops.positive(gradients) * maps)
+
+
+def _spatial(maps: Any) -> tuple[int, ...]:
+    return tuple(range(2, len(maps.shape)))
+
+
+def _over_channels(ops: Ops, weighted: Any) -> Any:
+    return ops.sum(weighted, (1,), keepdims=True)
+
+
+# ---- maps alone ----------------------------------------------------------------------------------
+
+
+@explainer("eigencam", DECONVOLUTIONAL, shows="cam")
+def eigencam(case: Case, *, layer: str | None = None) -> Outcome:
+    """Eigen-CAM: the pattern that a layer's maps share most, whatever the target (Muhammad & Yeasin 2020).
+
+    The maps, each less its mean, projected on their first principal direction; the sign, which the
+    decomposition leaves open, is that of the correlation with the mean map.  Where the two do not
+    correlate, the largest magnitude is positive.
+    """
+    name, axis = find_layer(case, layer)
+    record = case.engine.run(case.feeds, [name, *case.aim.reads])
+    maps = channels_first(record[name], axis).astype(np.float64)
+    if not np.isfinite(maps).all():
+        raise UnsupportedError(
+            f"'eigencam' needs finite numbers, but {name!r} holds infinity or NaN for this input; "
+            "choose an earlier layer"
+        )
+    values = np.stack([_first_component(sample) for sample in maps])[:, None]
+    return case.outcome(values.astype(np.float32), record, name)
+
+
+def _first_component(maps: Array) -> Array:
+    """The centred maps (C×…) projected on their first right singular vector: one map."""
+    positions = maps.reshape(len(maps), -1).T
+    centred = positions - positions.mean(axis=0)
+    left, scale, _ = np.linalg.svd(centred, full_matrices=False)
+    component = left[:, 0] * scale[0]
+    agreement = component @ centred.mean(axis=1)
+    if abs(agreement) <= 1e-12 * scale[0] ** 2:
+        agreement = component[np.abs(component).argmax()]
+    return np.asarray(component * (-1.0 if agreement < 0 else 1.0)).reshape(maps.shape[1:])
+
+
+# ---- what they look at ---------------------------------------------------------------------------
 
 
 def _of_classes(aim: Aim) -> str:
@@ -53,26 +159,12 @@ def _of_classes(aim: Aim) -> str:
     return aim.tensor
 
 
-def _maps_and_gradients(case: Case, layer: str | None) -> tuple[str, Array, Array, Outcome]:
-    """A layer's output and the target's gradient there, both N×C×…, and the score."""
-    graph = case.graph
-    if layer is None:
-        name = last_spatial(graph, *case.aim.tensors)
-    else:
-        name = case.engine.tensor(layer)
-        graph = case.engine.specialized(case.feeds, [*case.aim.tensors, name])
-    axis, rank = channel_axes(graph)[name], len(graph.shape(name))
-    if rank < 3:
-        raise TargetError(
-            f"the layer {name!r} has no spatial axes (shape {graph.shape(name)}); choose an earlier one"
-        )
+def _maps_and_gradients(case: Case, layer: str | None) -> tuple[str, Array, Array, Record]:
+    """The tensor's name, the layer's output and the target's gradient there, both N×C×…, and the record."""
+    name, axis = find_layer(case, layer)
     gradients, record = case.propagate(Pass("gradient"), wrt=name)
-    activations = _channels_first(record[name].astype(gradients.dtype), axis)
-    return name, activations, _channels_first(gradients, axis), case.outcome(gradients, record)
-
-
-def _channels_first(maps: Array, axis: int) -> Array:
-    return np.moveaxis(maps, axis, 1)
+    maps = channels_first(record[name].astype(gradients.dtype), axis)
+    return name, maps, channels_first(gradients, axis), record
 
 
 # ---- the head that CAM needs ---------------------------------------------------------------------

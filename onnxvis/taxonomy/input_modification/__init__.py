@@ -1,5 +1,5 @@
 """Methods that change the input and watch the target: the net stays a black box."""
 
-from . import occlusion
+from . import occlusion, scorecam
 
-__all__ = ["occlusion"]
+__all__ = ["occlusion", "scorecam"]

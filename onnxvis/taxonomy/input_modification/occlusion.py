@@ -12,7 +12,7 @@ import numpy as np
 from onnxvis.engine.engine import Seeds
 from onnxvis.errors import UsageError
 from onnxvis.graph.analysis import channel_axes, spatial_axes
-from onnxvis.target import inner
+from onnxvis.taxonomy.input_modification.scores import scores
 from onnxvis.taxonomy.registry import INPUT_MODIFICATION, Array, Case, Outcome, explainer
 
 Extent = int | tuple[int, ...]
@@ -175,23 +175,17 @@ def _map(
     case: Case, seeds: Seeds, whole: Array, box: _Box, layout: _Layout, fills: _Fill, batch: int
 ) -> Array:
     """Mean loss of the target over the boxes that cover each place, in the input's shape."""
-    positions = list(box.positions(layout.extent))
-    samples = len(case.x)
-    per_run = max(1, batch // samples) if case.engine.free_batch else 1
     losses = np.zeros(layout.shape)
     covered = np.zeros(layout.shape)
-    from tqdm import tqdm
 
-    starts = range(0, len(positions), per_run)
-    for start in tqdm(starts, "occlusion", disable=None, leave=False, delay=1):  # on a terminal, after 1 s
-        chunk = positions[start : start + per_run]
-        inputs = np.concatenate([_covered(case.x, layout.key(part), fills) for part in chunk])
-        feeds = {name: _repeat(array, len(chunk)) for name, array in case.feeds.items()}
-        scores = _scores(case, seeds, {**feeds, case.input: inputs}, len(chunk))
-        for part, score in zip(chunk, scores.reshape(len(chunk), samples), strict=True):
-            key = layout.key(part)
-            losses[key] += (whole - score).reshape(-1, *(1,) * (losses.ndim - 1))
-            covered[key] += 1
+    def cover(part: tuple[slice, ...]) -> Array:
+        return _covered(case.x, layout.key(part), fills)
+
+    positions = list(box.positions(layout.extent))
+    for part, score in scores(case, seeds, positions, cover, batch, "occlusion"):
+        key = layout.key(part)
+        losses[key] += (whole - score).reshape(-1, *(1,) * (losses.ndim - 1))
+        covered[key] += 1
     return losses / np.maximum(covered, 1)
 
 
@@ -199,20 +193,3 @@ def _covered(x: Array, key: tuple[slice, ...], fills: _Fill) -> Array:
     changed = x.copy()
     changed[key] = fills(x, x[key])
     return changed
-
-
-def _repeat(array: Array, times: int) -> Array:
-    return np.concatenate([array] * times) if times > 1 else array
-
-
-def _scores(case: Case, seeds: Seeds, feeds: Seeds, copies: int) -> Array:
-    """⟨seed, tensor⟩ for each sample of each copy."""
-    record = case.engine.run(feeds, seeds)
-    for name, seed in seeds.items():
-        expected = (len(seed) * copies, *seed.shape[1:])
-        if record[name].shape != expected:
-            raise UsageError(
-                f"{name!r} has shape {record[name].shape} for {copies} covered inputs at a time, where "
-                f"{expected} was expected; occlusion with batch=1 runs them one by one"
-            )
-    return inner({name: _repeat(seed, copies) for name, seed in seeds.items()}, record, copies * len(case.x))
