@@ -11,7 +11,7 @@ from onnxvis.graph.analysis import spatial_axes
 from onnxvis.images import resize_map
 from onnxvis.ops.trace import Traced, TraceOps
 
-__all__ = ["heatmap", "normalized"]
+__all__ = ["heatmap", "normalized", "resized"]
 
 TINY = 1e-7  # keeps the denominator of a constant map from 0
 
@@ -36,6 +36,11 @@ def _cam_heatmap(ops: TraceOps, values: Traced, sides: Sequence[int]) -> Traced:
         raise UnsupportedError(
             f"a map over {len(sides)} axes cannot be drawn; export without heatmap: outputs=['explanation']"
         )
+    return resized(ops, maps, sides)
+
+
+def resized(ops: TraceOps, maps: Traced, sides: Sequence[int]) -> Traced:
+    """N×… maps over one or two axes resized to ``sides``: ``images.resize_map``, an axis at a time."""
     for axis, (old, new) in enumerate(zip(maps.shape[1:], sides, strict=True)):
         if old != new:
             weights = resize_map(np.eye(old), (new, old))  # new×old: of one axis alone

@@ -13,8 +13,10 @@ from onnxvis.rules import Composite
 from onnxvis.rules.composites import composite as find_composite
 from onnxvis.taxonomy.deconvolutional.cam import FORMULAS, Formula, Head
 from onnxvis.taxonomy.deconvolutional.relevance import relevance_pass
+from onnxvis.taxonomy.maps import extent_under
 
 from .draft import Draft
+from .heatmaps import resized
 
 __all__ = ["exportable", "recipe"]
 
@@ -109,6 +111,16 @@ def _from_gradients(formula: Formula) -> Recipe:
 
 
 _RECIPES.update({name: _from_gradients(formula) for name, formula in FORMULAS.items()})
+
+
+@_recipe("guided_gradcam")
+def guided_gradcam(draft: Draft, *, layer: str | None = None) -> Traced:
+    case, ops = draft.case, draft.ops
+    coarse = FORMULAS["gradcam"](ops, *_maps_and_gradients(draft, layer))
+    sides = extent_under(case, coarse.shape[2:])
+    flat = ops.reshape(ops.positive(coarse), (draft.samples, *coarse.shape[2:]))
+    over = tuple(1 if axis == case.channel_axis else n for axis, n in enumerate(draft.shape))
+    return draft.propagate(Pass("guided_backprop")) * ops.reshape(resized(ops, flat, sides), over)
 
 
 def _maps_and_gradients(draft: Draft, layer: str | None) -> tuple[Traced, Traced]:

@@ -270,6 +270,8 @@ def logits(graph: Graph, output: str | None = None) -> str:
 
 def _only_logits(graph: Graph, outputs: Sequence[str]) -> str:
     """The scores among these outputs."""
+    if len(outputs) == 1:
+        return logits(graph, outputs[0])
     inner = set().union(*(graph.ancestors([name]) - {name} for name in outputs))
     last = {name: logits(graph, name) for name in outputs if name not in inner}
     linked = {scores for name, scores in last.items() if scores != name}

@@ -1,4 +1,4 @@
-"""Class activation maps against pytorch-grad-cam, and against the formula in torch."""
+"""Class activation maps against pytorch-grad-cam and captum, and against the formula in torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from . import architectures
 from .libraries import peer
 from .nets import over, relative_error, separated, torch
 
+captum = peer("captum.attr")
 grad_cam = peer("pytorch_grad_cam")
 ClassifierOutputTarget = peer("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
 
@@ -80,6 +81,16 @@ def test_scorecam_is_pytorch_grad_cams(pair, module, layer):
         activations = method.activations_and_grads.activations[-1].numpy()
         theirs = method.get_cam_image(pair.x, target, targets, activations, None, False)
     ours = pair.model().explain(pair.x.numpy(), "scorecam", target=units, layer=layer).values[:, 0]
+    assert relative_error(ours, theirs) <= 1e-4
+
+
+@pytest.mark.parametrize(("pair", "module", "layer"), LAYERS[:2], indirect=["pair"])
+def test_guided_gradcam_is_captums(pair, module, layer):
+    net = separated(pair.net)
+    method = captum.GuidedGradCam(net, net.get_submodule(module))
+    x = pair.x.clone().requires_grad_()
+    theirs = method.attribute(x, pair.unit, interpolate_mode="bilinear")
+    ours = pair.model().explain(pair.x.numpy(), "guided_gradcam", target=pair.unit, layer=layer).values
     assert relative_error(ours, theirs) <= 1e-4
 
 

@@ -119,6 +119,19 @@ def test_occlusion_settings_are_checked(model, settings):
         model.explain(X, "occlusion", **settings)
 
 
+def test_occlusion_keeps_the_other_inputs_of_each_sample():
+    nodes = [
+        helper.make_node("Mul", ["x", "gain"], ["p"]),
+        helper.make_node("ReduceSum", ["p"], ["y"], axes=[1, 2, 3], keepdims=0),
+    ]
+    shapes = {"x": ["N", 3, 6, 6], "gain": ["N", 1, 1, 1]}
+    net = onnxvis.load(build(nodes, shapes, ["y"], opset=11), threads=1)
+    feeds = {"x": normal(2, 3, 6, 6), "gain": np.array([2, -3], np.float32).reshape(2, 1, 1, 1)}
+    found = net.explain(feeds, "occlusion", size=1, stride=1).values
+    expected = (feeds["gain"] * feeds["x"]).sum(axis=1, keepdims=True)  # a box covers all channels
+    np.testing.assert_allclose(found, np.repeat(expected, 3, axis=1), atol=1e-4)
+
+
 def test_occlusion_of_a_channels_last_and_of_a_one_dimensional_input():
     nodes = [
         helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),

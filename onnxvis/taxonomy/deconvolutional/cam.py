@@ -16,7 +16,7 @@ from onnxvis.graph.ir import Graph, Node
 from onnxvis.ops.host import HostOps
 from onnxvis.ops.primitives import Ops
 from onnxvis.target import Aim
-from onnxvis.taxonomy.maps import channels_first, find_layer
+from onnxvis.taxonomy.maps import channels_first, find_layer, over_input
 from onnxvis.taxonomy.registry import DECONVOLUTIONAL, Array, Case, Outcome, explainer
 
 
@@ -111,6 +111,19 @@ def _over_channels(ops: Ops, weighted: Any) -> Any:
     return ops.sum(weighted, (1,), keepdims=True)
 
 
+@explainer("guided_gradcam", DECONVOLUTIONAL, shows="magnitude")
+def guided_gradcam(case: Case, *, layer: str | None = None) -> Outcome:
+    """Guided Grad-CAM: guided backpropagation, as far as Grad-CAM points there (Selvaraju et al. 2017).
+
+    The product of the two; of Grad-CAM's map what is positive, resized to the input (bilinear, half-pixel
+    centres).
+    """
+    name, maps, gradients, record = _maps_and_gradients(case, layer)
+    coarse = np.maximum(gradcam(HostOps(gradients.dtype), maps, gradients)[:, 0], 0)
+    fine, _ = case.propagate(Pass("guided_backprop"))
+    return case.outcome((fine * over_input(case, coarse)).astype(np.float32), record, name)
+
+
 # ---- maps alone ----------------------------------------------------------------------------------
 
 
@@ -141,7 +154,7 @@ def _first_component(maps: Array) -> Array:
     left, scale, _ = np.linalg.svd(centred, full_matrices=False)
     component = left[:, 0] * scale[0]
     agreement = component @ centred.mean(axis=1)
-    if abs(agreement) <= 1e-12 * scale[0] ** 2:
+    if abs(agreement) <= 1e-7 * scale[0] ** 2:  # no more than float32's rounding
         agreement = component[np.abs(component).argmax()]
     return np.asarray(component * (-1.0 if agreement < 0 else 1.0)).reshape(maps.shape[1:])
 
