@@ -26,7 +26,7 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> tuple[str,
     "-m",
     default="guided_backprop",
     show_default=True,
-    help="One that is a single graph: gradients, lrp, cam, gradcam (`onnxvis methods`).",
+    help="One that is a single graph: gradients, lrp, most CAMs (`onnxvis methods`).",
 )
 @wish_options
 @click.option(
