@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from onnxvis.engine.compiled import _alive
 from onnxvis.ops.host import HostOps
 from onnxvis.ops.trace import NotTraceableError, Traced, TraceOps
 from onnxvis.ops.window import Window
@@ -109,6 +110,33 @@ def test_back_through_a_maximum(ties):
         x = np.round(x) if ties else x
         g = rng.standard_normal((2, 3, *window.size_out))
         alike(lambda ops, g, x, window=window: ops.max_route(g, x, window), g, x)
+
+
+@pytest.mark.parametrize("rectified", [False, True])
+def test_a_gate_behind_a_maximum_is_at_the_maximum(rectified):
+    rng = np.random.default_rng(4)
+    for window in windows.random_windows(20, pooling=True, seed=4):
+        x = np.round(rng.normal(size=(2, 3, *window.size_in)))
+        g = rng.normal(size=(2, 3, *window.size_out))
+        alike(lambda ops, g, x, s=window: ops.gate(ops.max_route(g, x, s), x, rectified), g, x)
+        ops = TraceOps()
+        given = inputs(ops, single(g, x))
+        gated = ops.gate(ops.max_route(*given, window), given[1], rectified)
+        assert (given[1].name,) not in [
+            node.inputs for node in alive(ops, gated) if node.op_type == "HardSigmoid"
+        ]
+
+
+def test_a_gate_behind_the_maximum_of_something_else():
+    rng = np.random.default_rng(4)
+    window = Window((2, 2), (2, 2), (1, 1), (0, 0), (4, 4), (2, 2))
+    arrays = (rng.normal(size=(2, 3, n, n)) for n in (2, 4, 4))
+    alike(lambda ops, g, x, y: ops.gate(ops.max_route(g, x, window), y), *arrays)
+
+
+def alive(ops, result):
+    """The nodes that a result depends on."""
+    return _alive(ops.nodes, [result.name])
 
 
 def test_negative_padding_in_front_is_cut_off():
@@ -309,6 +337,24 @@ def test_the_sign_of_an_input_is_used(ops):
     assert ops.negative(y).zero
     ops.stabilize(y)
     assert [node.op_type for node in ops.nodes] == ["Add"]
+
+
+def test_what_stabilizes_a_sum_of_layers_is_part_of_a_bias(ops):
+    """All of it ≥ 0, as in LRP's z⁺."""
+    rng = np.random.default_rng(9)
+    window = Window((3, 3), (1, 1), (1, 1), (1, 1), (5, 5), (5, 5))
+    arrays = single(
+        *(abs(rng.normal(size=shape)) for shape in [(2, 3, 5, 5)] + 2 * [(4, 3, 3, 3)] + [(4, 1, 1)])
+    )
+
+    def z(ops, x, *weights):
+        w, v, bias = map(ops.constant, weights)
+        return ops.stabilize(ops.conv(x, w, window) + bias + ops.conv(x, v, window), 0.1)
+
+    given = inputs(ops, arrays[:1], signs=[1])
+    result = z(ops, *given, *arrays[1:])
+    close(run(given, result, arrays[:1]), z(HOST, *arrays))
+    assert sorted(node.op_type for node in alive(ops, result)) == ["Add", "Add", "Conv", "Conv"]
 
 
 # ---- what cannot be traced -----------------------------------------------------------------------

@@ -33,7 +33,7 @@ class LinearMaps(Movement):
         if x.value is not None and w.value is not None:
             return self.constant(self.host.conv(x.value, w.value, window, group))
         x, before, after = self.seen(x, window)
-        return self.emit(
+        result = self.emit(
             "Conv",
             [x, w],
             shape,
@@ -43,6 +43,9 @@ class LinearMaps(Movement):
             pads=before + after,
             group=group,
         )
+        bias = (w.shape[0], *(1 for _ in window.kernel))
+        result.shifted = lambda number: result + np.full(bias, number, self.dtype)
+        return result
 
     def seen(self, x: Traced, window: Window) -> tuple[Traced, list[int], list[int]]:
         """x without what no window sees (ONNX would place further windows there), and its pads.

@@ -68,8 +68,11 @@ class Cells:
         return math.prod(self.count) - sum(ahead)
 
 
-def max_route(ops: Movement, g: Traced, x: Traced, window: Window) -> Traced:
-    """Adjoint of max pooling at x (see ``Ops.max_route``)."""
+def max_route(ops: Movement, g: Traced, x: Traced, window: Window, positive: bool = False) -> Traced:
+    """Adjoint of max pooling at x (see ``Ops.max_route``).
+
+    ``positive``: to maxima > 0 alone.
+    """
     cells = Cells.of(window)
     planes, stages = _planes(ops, x, cells), []
     for axis in reversed(range(len(cells.count))):
@@ -77,7 +80,8 @@ def max_route(ops: Movement, g: Traced, x: Traced, window: Window) -> Traced:
         seen = {phase: _views(ops, planes, phase, cells, axis) for phase in rows}
         planes = {phase: reduce(ops.maximum, views) for phase, views in seen.items()}
         stages.append((seen, planes))
-    routed: dict[Phase, Traced] = {(): _flat(ops, g, cells)}
+    arriving = _flat(ops, g, cells)
+    routed: dict[Phase, Traced] = {(): ops.where(planes[()] > 0, arriving) if positive else arriving}
     for axis, (seen, highest) in enumerate(reversed(stages)):
         routed = {
             (*phase, inside): share

@@ -12,7 +12,7 @@ from onnxvis.ops.window import Window
 
 from .linear import LinearMaps
 from .maxima import max_route
-from .values import Traced
+from .values import Routed, Traced
 
 __all__ = ["Pooling"]
 
@@ -49,7 +49,17 @@ class Pooling(LinearMaps):
     def max_route(self, g: Traced, x: Traced, window: Window) -> Traced:
         if g.zero:
             return self.zeros((*g.shape[:2], *window.size_in))
-        return max_route(self, g, x, window)
+        result = max_route(self, g, x, window)
+        result.routed = Routed(g, x, window)
+        return result
+
+    def gate(self, g: Traced, x: Traced, rectified: bool = False) -> Traced:
+        """g where x > 0; behind a max pooling of x: of what arrives there, where the maximum is > 0."""
+        if g.routed is None or not x.name or g.routed.x.name != x.name:
+            gated: Traced = super().gate(g, x, rectified)
+            return gated
+        g = max_route(self, *g.routed, positive=True)
+        return self.positive(g) if rectified else g
 
 
 def _box(ops: Pooling, window: Window) -> tuple[Traced, Window]:

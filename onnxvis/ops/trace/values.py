@@ -10,11 +10,12 @@ import numpy as np
 
 from onnxvis.errors import OnnxvisError
 from onnxvis.ops.primitives import Shape
+from onnxvis.ops.window import Window
 
 if TYPE_CHECKING:
     from .writer import Writer
 
-__all__ = ["Emitted", "NotTraceableError", "Traced"]
+__all__ = ["Emitted", "NotTraceableError", "Routed", "Traced"]
 
 
 class NotTraceableError(OnnxvisError):
@@ -30,15 +31,24 @@ class Emitted(NamedTuple):
     attributes: dict[str, Any]
 
 
+class Routed(NamedTuple):
+    """What came back through the max pooling of x."""
+
+    g: Traced
+    x: Traced
+    window: Window
+
+
 class Traced:
     """A value of the graph being written.
 
     ``value`` holds the array where it is a constant.  ``signs`` is +1 where the value is known to be
-    ≥ 0 everywhere, −1 where it is ≤ 0, else 0.  ``mask``: how a condition is written as 1 and 0, where
-    there is a faster way than Cast.
+    ≥ 0 everywhere, −1 where it is ≤ 0, else 0.  What was written can be written in another way, where
+    that is faster: ``mask``, a condition as 1 and 0 without Cast; ``shifted``, the same plus a number
+    as part of a bias; ``routed``, behind a max pooling, with less going through it.
     """
 
-    __slots__ = ("dtype", "mask", "name", "ops", "shape", "signs", "value")
+    __slots__ = ("dtype", "mask", "name", "ops", "routed", "shape", "shifted", "signs", "value")
 
     def __init__(
         self,
@@ -52,6 +62,8 @@ class Traced:
         self.ops, self.name, self.shape, self.signs, self.value = ops, name, tuple(shape), signs, value
         self.dtype = np.dtype(dtype)
         self.mask: Callable[[], Traced] | None = None
+        self.shifted: Callable[[float], Traced] | None = None
+        self.routed: Routed | None = None
 
     @property
     def zero(self) -> bool:

@@ -139,7 +139,9 @@ class Writer(Ops):
         for one, other in ((a, b), (b, a)):
             if one.equals(0.0):
                 return self.expand(other, shape)
-        return self.binary("Add", np.add, a, b, a.signs if a.signs == b.signs else 0)
+        total = self.binary("Add", np.add, a, b, a.signs if a.signs == b.signs else 0)
+        total.shifted = _shifted_sum(a, b)
+        return total
 
     def subtract(self, a: Any, b: Any) -> Traced:
         """a − b."""
@@ -225,9 +227,10 @@ class Writer(Ops):
 
     def minimum(self, a: Any, b: Any) -> Traced:
         a, b, shape = self._pair(a, b)
-        if b.equals(0.0) and a.value is None and a.signs:
+        below = b.equals(0.0)
+        if below and a.value is None and a.signs:
             return self.expand(a, shape) if a.signs < 0 else self.zeros(shape)
-        return self.binary("Min", np.minimum, a, b, -1 if a.signs < 0 or b.signs < 0 else 0)
+        return self.binary("Min", np.minimum, a, b, -1 if a.signs < 0 or b.signs < 0 or below else 0)
 
     def abs(self, x: Traced) -> Traced:
         return self.unary("Abs", np.abs, x, 1)
@@ -258,9 +261,22 @@ class Writer(Ops):
         return self.unary("Sigmoid", self.host.sigmoid, x, 1)
 
     def stabilize(self, z: Traced, epsilon: float = 1e-6) -> Traced:
-        if z.value is None and z.signs > 0:
-            return z + epsilon  # sign(z) is known: no comparison
+        if z.value is None and z.signs > 0:  # sign(z) is known: no comparison
+            return z.shifted(epsilon) if z.shifted else z + epsilon
         stabilized: Traced = super().stabilize(z, epsilon)
         return stabilized
 
     stab = stabilize
+
+
+def _shifted_sum(a: Traced, b: Traced) -> Callable[[float], Traced] | None:
+    """How a + b + number is written with the number in a constant, where that costs nothing."""
+    for one, other in ((a, b), (b, a)):
+        if one.value is not None:
+            constant = one.value
+            return lambda number: other + np.asarray(constant + number, constant.dtype)
+    for one, other in ((a, b), (b, a)):
+        if one.shifted:
+            shifted = one.shifted
+            return lambda number: shifted(number) + other
+    return None

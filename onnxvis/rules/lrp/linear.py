@@ -102,17 +102,18 @@ def gamma(step: Step, r: Array) -> Array:
     """What speaks for the output counts 1 + γ times (Montavon et al. 2019; both signs: Andéol et al. 2021).
 
     P = W + γW⁺, N = W + γW⁻.  Where y = Wx + b > 0: z = Px⁺ + Nx⁻ + b + γb⁺, shared by the same parts;
-    where y < 0: z = Nx⁺ + Px⁻ + b + γb⁻; where y = 0 nothing goes back.  Both z follow from y and
-    z⁺ = W⁺x⁺ + W⁻x⁻ + b⁺: y + γz⁺ and y + γ(y − z⁺).
+    where y < 0: z = Nx⁺ + Px⁻ + b + γb⁻; where y = 0 nothing goes back.  Both follow from y and
+    z⁺ = W⁺x⁺ + W⁻x⁻ + b⁺ ≥ 0: |z| is y + γz⁺ here and −(1 + γ)y + γz⁺ there.
     """
     x, w, y, factor = step.x, step.w, _output(step), float(step.settings["gamma"])
-    above, below = step.pos(x), step.neg(x)
-    for_it = step.forward(above, step.pos(w)) + step.forward(below, step.neg(w))
-    for_it = for_it if step.bias is None else for_it + _positive_bias(step)
-    s = step.where(y > 0, over(step, r, y + factor * for_it))
-    t = step.where(y < 0, over(step, r, y + factor * (y - for_it)))
-    p, n = w + factor * step.pos(w), w + factor * step.neg(w)
-    return above * (step.adjoint(s, p) + step.adjoint(t, n)) + below * (
+    (above, below), (positive, negative) = step.split(x), (factor * part for part in step.split(w))
+    for_it = step.forward(above, positive) + step.forward(below, negative)
+    for_it = for_it if step.bias is None else for_it + factor * step.pos(step.bias)
+    size = step.maximum(y, (-1.0 - factor) * y) + step.stabilize(for_it, step.settings["epsilon"])
+    share = r / size
+    s, t = step.where(y > 0, share), step.where(y < 0, share)  # t: of −z
+    p, n = w + positive, -(w + negative)
+    return above * (step.adjoint(s, p) + step.adjoint(t, n)) - below * (
         step.adjoint(s, n) + step.adjoint(t, p)
     )
 
@@ -130,7 +131,7 @@ def _has_bounds(settings: Mapping[str, Any]) -> None:
 
 @lrp_rule("zbox", refuses=_weightless, check=_has_bounds, low=None, high=None)
 def zbox(step: Step, r: Array) -> Array:
-    """For inputs between l and h: z = Wx − W⁺l − W⁻h, x·Wᵀs − l·W⁺ᵀs − h·W⁻ᵀs (Montavon et al. 2017).
+    """For inputs between l and h: z = Wx − W⁺l − W⁻h, (x − l)·W⁺ᵀs + (x − h)·W⁻ᵀs (Montavon et al. 2017).
 
     s = R / stab(z).  ``low``, ``high``: a number, one a channel (axis 1), an array of the shape of the
     layer's input, or {tensor: any of these} where several layers have their own.
@@ -141,8 +142,8 @@ def zbox(step: Step, r: Array) -> Array:
     z = step.forward(x, w) - step.forward(_everywhere(step, low), positive)
     z = z - step.forward(_everywhere(step, high), negative)
     s = over(step, r, z)
-    low_share = step.constant(low) * step.adjoint(s, positive)
-    return x * step.adjoint(s, w) - low_share - step.constant(high) * step.adjoint(s, negative)
+    above, below = x - step.constant(low), x - step.constant(high)
+    return step.sum_of_products((above, step.adjoint(s, positive)), (below, step.adjoint(s, negative)))
 
 
 @lrp_rule("wsquare", refuses=_weightless)
