@@ -64,12 +64,12 @@ class Model:
     @property
     def inputs(self) -> list[TensorSpec]:
         """Name, shape and dtype of every input."""
-        return self.engine.file_graph.input_specs
+        return [*self.engine.file_graph.input_specs]
 
     @property
     def outputs(self) -> list[TensorSpec]:
         """Name, shape and dtype of every output."""
-        return self.engine.file_graph.output_specs
+        return [*self.engine.file_graph.output_specs]
 
     @property
     def graph(self) -> Graph:

@@ -205,12 +205,25 @@ class Engine:
         ``seed``: arrays by tensor name, or a function of the record that makes them, for the tensors
         ``at``; ``also``: further tensors to keep.  Returns the record of these and what arrived at ``wrt``.
         """
-        at = tuple(at)
-        executor = self.backward(feeds, backward, at, wrt)
-        record = self.run(feeds, (*executor.needs, *at, *also))
+        record, (arrived,) = self.vjps(feeds, seed, at, [(backward, wrt)], also)
+        return record, arrived
+
+    def vjps(
+        self,
+        feeds: Seeds,
+        seed: Callable[[Record], Seeds] | Seeds,
+        at: Iterable[str],
+        passes: Iterable[tuple[Pass, Iterable[str]]],
+        also: Iterable[str] = (),
+    ) -> tuple[Record, list[dict[str, np.ndarray[Any, Any]]]]:
+        """One forward pass, and all these backward passes, each to tensors of its own (else as ``vjp``)."""
+        at, also = tuple(at), tuple(also)
+        executors = [self.backward(feeds, backward, at, wrt) for backward, wrt in passes]
+        record = self.run(feeds, (*(name for each in executors for name in each.needs), *at, *also))
         seeds = seed(record) if callable(seed) else seed
-        kept = record.only((*at, *also))
-        return kept, executor.backward(record, seeds)
+        kept, parts = record.only((*at, *also)), [record.only(each.needs) for each in executors]
+        del record  # an executor may let go of what it has used: nobody else is to hold it
+        return kept, [each.backward(part, seeds) for each, part in zip(executors, parts, strict=True)]
 
 
 def _open_shapes(feeds: Seeds) -> Hashable:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import wraps
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -26,17 +27,28 @@ __all__ = [
 ]
 
 Found = TypeVar("Found")
+Questions = ParamSpec("Questions")
+ANSWERS = 64  # how many a graph keeps of one function
 
 
-def _once(function: Callable[[Graph], Found]) -> Callable[[Graph], Found]:
-    """A function of a graph whose result is kept as long as the graph."""
-    kept: WeakKeyDictionary[Graph, Found] = WeakKeyDictionary()
+def _once(
+    function: Callable[Concatenate[Graph, Questions], Found],
+) -> Callable[Concatenate[Graph, Questions], Found]:
+    """A function of a graph (and of names in it) whose results are kept as long as the graph.
+
+    An explanation asks the same again for every picture: on a small net the search would take longer than
+    the way back.
+    """
+    kept: WeakKeyDictionary[Graph, OrderedDict[Hashable, Found]] = WeakKeyDictionary()
 
     @wraps(function)
-    def remembered(graph: Graph) -> Found:
-        if graph not in kept:
-            kept[graph] = function(graph)
-        return kept[graph]
+    def remembered(graph: Graph, /, *args: Questions.args, **kwargs: Questions.kwargs) -> Found:
+        answers, question = kept.setdefault(graph, OrderedDict()), (args, *kwargs.items())
+        if question not in answers:
+            answers[question] = function(graph, *args, **kwargs)
+            while len(answers) > ANSWERS:
+                answers.popitem(last=False)
+        return answers[question]
 
     return remembered
 
@@ -182,6 +194,7 @@ def _input_axis(name: str, rank: int, graph: Graph) -> int:
 _REARRANGES = frozenset({"Transpose", "Reshape", "Concat", "Sigmoid", "Identity", "Cast"})
 
 
+@_once
 def unit_axis(graph: Graph, name: str) -> int:
     """The axis of a tensor's units: that of its channels, where operators tell of them.
 
@@ -242,6 +255,7 @@ _CARRIERS = frozenset(
 )  # fmt: skip
 
 
+@_once
 def logits(graph: Graph, output: str | None = None) -> str:
     """The tensor that holds the scores: the output, or what comes before its softmax or sigmoid.
 
@@ -298,6 +312,7 @@ def _floating(graph: Graph, name: str) -> bool:
     return value.dtype is not None and value.dtype.kind == "f"
 
 
+@_once
 def last_spatial(graph: Graph, *targets: str) -> str:
     """The last tensor that still has more than one position, of those that all ways to ``targets`` lead
     through: what CAMs look at.

@@ -177,15 +177,15 @@ class Graph:
         """Nodes by their (unique) names."""
         return {node.name: node for node in self.nodes}
 
-    @property
-    def input_specs(self) -> list[TensorSpec]:
+    @cached_property
+    def input_specs(self) -> tuple[TensorSpec, ...]:
         """Name, shape and dtype of every input."""
-        return [self.value(name).spec for name in self.inputs]
+        return tuple(self.value(name).spec for name in self.inputs)
 
-    @property
-    def output_specs(self) -> list[TensorSpec]:
+    @cached_property
+    def output_specs(self) -> tuple[TensorSpec, ...]:
         """Name, shape and dtype of every output."""
-        return [self.value(name).spec for name in self.outputs]
+        return tuple(self.value(name).spec for name in self.outputs)
 
     def value(self, name: str) -> Value:
         """The tensor of this name; one of which nothing is known but that where the file says nothing."""

@@ -75,6 +75,11 @@ def _working(y: Array) -> np.dtype[Any]:
     return np.dtype(np.float64 if y.dtype == np.float64 else np.float32)
 
 
+def _second(y: Array, axis: int) -> Array:
+    """A view with this axis second, where it mostly is."""
+    return y if axis == 1 else np.moveaxis(y, axis, 1)
+
+
 @dataclass(frozen=True)
 class UnitAim(Aim):
     """A unit for each sample, and where in its map.
@@ -101,6 +106,8 @@ class UnitAim(Aim):
 
     def chosen(self, values: Values) -> UnitAim:
         """The same with units and positions chosen for these values."""
+        if self.units is not None and not isinstance(self.positions, str):
+            return self
         y = self.units_second(values[self.layer])
         units = self.units
         if units is None:
@@ -143,8 +150,8 @@ class UnitAim(Aim):
     def units_second(self, y: Array) -> Array:
         """A view of the tensor as samples × units × map."""
         if not self.batched:
-            return np.moveaxis(y[None], self.channel_axis + 1, 1)
-        return y[:, None] if y.ndim == 1 else np.moveaxis(y, self.channel_axis, 1)
+            return _second(y[None], self.channel_axis + 1)
+        return y[:, None] if y.ndim == 1 else _second(y, self.channel_axis)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,18 +69,28 @@ class Case:
 
     def propagate(self, backward: Pass, wrt: str | None = None, seed: str = "one") -> tuple[Array, Record]:
         """Walk the target's seed back to ``wrt`` (default: the input): what arrived, and the record."""
+        (arrived,), record = self.propagate_each([(backward, wrt or self.input)], seed)
+        return arrived, record
+
+    def propagate_each(
+        self, ways: Sequence[tuple[Pass, str]], seed: str = "one"
+    ) -> tuple[list[Array], Record]:
+        """Walk the target's seed back in several ways (a pass, and to which tensor) after one forward pass:
+        what arrived in each, and the record.
+        """
 
         def start(record: Record) -> Seeds:
             return self.aim.seeds(record, seed)
 
-        wrt = wrt or self.input
-        also = [*self.aim.reads, wrt]
-        record, arrived = self.engine.vjp(self.feeds, start, self.aim.tensors, [wrt], backward, also)
-        return arrived[wrt], record
+        also = [*self.aim.reads, *(wrt for _, wrt in ways)]
+        passes = [(backward, [wrt]) for backward, wrt in ways]
+        record, found = self.engine.vjps(self.feeds, start, self.aim.tensors, passes, also)
+        return [arrived[wrt] for arrived, (_, wrt) in zip(found, ways, strict=True)], record
 
     def outcome(self, values: Array, record: Record, layer: str | None = None) -> Outcome:
         """What was computed, with the target's score from the record."""
-        return Outcome(values, self.aim.score(record), self.aim.chosen(record), layer)
+        chosen = self.aim.chosen(record)
+        return Outcome(values, chosen.score(record), chosen, layer)
 
 
 @dataclass(frozen=True)
@@ -149,12 +159,13 @@ def methods() -> dict[str, MethodInfo]:
 
 def find(name: str, reconstruct: bool = False) -> MethodInfo:
     """The method of this name, among those that explain or those that reconstruct."""
+    method = METHODS.get(name)
+    if method is not None and (method.category == INPUT_RECONSTRUCTION) is reconstruct:
+        return method
     known = [m.name for m in METHODS.values() if (m.category == INPUT_RECONSTRUCTION) is reconstruct]
-    if name in METHODS and name not in known:
+    if method is not None:
         call = "model.explain" if reconstruct else "model.reconstruct"
         raise UnknownNameError(
             "reconstruction" if reconstruct else "method", name, known, f"Call {call} for it."
         )
-    if name not in known:
-        raise UnknownNameError("reconstruction" if reconstruct else "method", name, known)
-    return METHODS[name]
+    raise UnknownNameError("reconstruction" if reconstruct else "method", name, known)

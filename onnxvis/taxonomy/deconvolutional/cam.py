@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -67,7 +68,7 @@ def _formula(name: str) -> Callable[[Formula], Formula]:
 @_formula("gradcam")
 def gradcam(ops: Ops, maps: Any, gradients: Any) -> Any:
     """Grad-CAM: a layer's maps, each weighted by its mean gradient (Selvaraju et al. 2017)."""
-    return _over_channels(ops, ops.mean(gradients, _spatial(maps), keepdims=True) * maps)
+    return _weighted(ops, ops.mean(gradients, _spatial(maps)), maps)
 
 
 @_formula("gradcam++")
@@ -80,7 +81,7 @@ def gradcam_plus_plus(ops: Ops, maps: Any, gradients: Any) -> Any:
     g, whole = ops.positive(gradients), ops.sum(maps, _spatial(maps), keepdims=True)
     squared = g * g
     alpha = squared / (squared * 2.0 + squared * g * whole + 1e-6)
-    return _over_channels(ops, ops.sum(alpha * g, _spatial(maps), keepdims=True) * maps)
+    return _weighted(ops, ops.sum(alpha * g, _spatial(maps)), maps)
 
 
 @_formula("xgradcam")
@@ -88,7 +89,7 @@ def xgradcam(ops: Ops, maps: Any, gradients: Any) -> Any:
     """XGrad-CAM: a layer's maps, each weighted by its gradient where it is active (Fu et al. 2020)."""
     axes = _spatial(maps)
     whole = ops.sum(maps, axes, keepdims=True) + 1e-7
-    return _over_channels(ops, ops.sum(gradients * maps / whole, axes, keepdims=True) * maps)
+    return _weighted(ops, ops.sum(gradients * maps / whole, axes), maps)
 
 
 @_formula("hirescam")
@@ -107,6 +108,14 @@ def _spatial(maps: Any) -> tuple[int, ...]:
     return tuple(range(2, len(maps.shape)))
 
 
+def _weighted(ops: Ops, weights: Any, maps: Any) -> Any:
+    """The maps added up, each times its weight (N×C): a product of matrices, without maps in between."""
+    samples, channels = maps.shape[:2]
+    rows = ops.reshape(maps, (samples, channels, math.prod(maps.shape[2:])))
+    product = ops.matmul(ops.reshape(weights, (samples, 1, channels)), rows)
+    return ops.reshape(product, (samples, 1, *maps.shape[2:]))
+
+
 def _over_channels(ops: Ops, weighted: Any) -> Any:
     return ops.sum(weighted, (1,), keepdims=True)
 
@@ -118,9 +127,11 @@ def guided_gradcam(case: Case, *, layer: str | None = None) -> Outcome:
     The product of the two; of Grad-CAM's map what is positive, resized to the input (bilinear, half-pixel
     centres).
     """
-    name, maps, gradients, record = _maps_and_gradients(case, layer)
+    name, axis = find_layer(case, layer)
+    ways = [(Pass("gradient"), name), (Pass("guided_backprop"), case.input)]
+    (gradients, fine), record = case.propagate_each(ways)
+    maps, gradients = _channels_first(record[name], gradients, axis)
     coarse = np.maximum(gradcam(HostOps(gradients.dtype), maps, gradients)[:, 0], 0)
-    fine, _ = case.propagate(Pass("guided_backprop"))
     return case.outcome((fine * over_input(case, coarse)).astype(np.float32), record, name)
 
 
@@ -176,8 +187,13 @@ def _maps_and_gradients(case: Case, layer: str | None) -> tuple[str, Array, Arra
     """The tensor's name, the layer's output and the target's gradient there, both N×C×…, and the record."""
     name, axis = find_layer(case, layer)
     gradients, record = case.propagate(Pass("gradient"), wrt=name)
-    maps = channels_first(record[name].astype(gradients.dtype), axis)
-    return name, maps, channels_first(gradients, axis), record
+    return name, *_channels_first(record[name], gradients, axis), record
+
+
+def _channels_first(maps: Array, gradients: Array, axis: int) -> tuple[Array, Array]:
+    """A layer's output in the precision of the gradients, and these, both N×C×…."""
+    maps = maps.astype(gradients.dtype, copy=False)
+    return channels_first(maps, axis), channels_first(gradients, axis)
 
 
 # ---- the head that CAM needs ---------------------------------------------------------------------
