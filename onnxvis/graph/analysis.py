@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from onnxvis.errors import TargetError
 
+from .answers import remembered
 from .ir import Graph, Node
 
 __all__ = [
@@ -25,33 +22,6 @@ __all__ = [
     "starts_at_zero",
     "unit_axis",
 ]
-
-Found = TypeVar("Found")
-Questions = ParamSpec("Questions")
-ANSWERS = 64  # how many a graph keeps of one function
-
-
-def _once(
-    function: Callable[Concatenate[Graph, Questions], Found],
-) -> Callable[Concatenate[Graph, Questions], Found]:
-    """A function of a graph (and of names in it) whose results are kept as long as the graph.
-
-    An explanation asks the same again for every picture: on a small net the search would take longer than
-    the way back.
-    """
-    kept: WeakKeyDictionary[Graph, OrderedDict[Hashable, Found]] = WeakKeyDictionary()
-
-    @wraps(function)
-    def remembered(graph: Graph, /, *args: Questions.args, **kwargs: Questions.kwargs) -> Found:
-        answers, question = kept.setdefault(graph, OrderedDict()), (args, *kwargs.items())
-        if question not in answers:
-            answers[question] = function(graph, *args, **kwargs)
-            while len(answers) > ANSWERS:
-                answers.popitem(last=False)
-        return answers[question]
-
-    return remembered
-
 
 # ---- signs ---------------------------------------------------------------------------------------
 
@@ -130,7 +100,7 @@ _CHANNEL_FIRST = frozenset(
 )  # fmt: skip
 
 
-@_once
+@remembered
 def channel_axes(graph: Graph) -> Mapping[str, int]:
     """For every tensor of known rank the axis that holds its channels (units).
 
@@ -142,7 +112,7 @@ def channel_axes(graph: Graph) -> Mapping[str, int]:
     return {name: known.get(name, min(1, rank - 1)) for name, rank in ranks}
 
 
-@_once
+@remembered
 def known_channel_axes(graph: Graph) -> Mapping[str, int]:
     """The channel axis of every tensor of which the operators before it tell."""
     axes: dict[str, int] = {}
@@ -194,7 +164,7 @@ def _input_axis(name: str, rank: int, graph: Graph) -> int:
 _REARRANGES = frozenset({"Transpose", "Reshape", "Concat", "Sigmoid", "Identity", "Cast"})
 
 
-@_once
+@remembered
 def unit_axis(graph: Graph, name: str) -> int:
     """The axis of a tensor's units: that of its channels, where operators tell of them.
 
@@ -255,7 +225,7 @@ _CARRIERS = frozenset(
 )  # fmt: skip
 
 
-@_once
+@remembered
 def logits(graph: Graph, output: str | None = None) -> str:
     """The tensor that holds the scores: the output, or what comes before its softmax or sigmoid.
 
@@ -312,7 +282,7 @@ def _floating(graph: Graph, name: str) -> bool:
     return value.dtype is not None and value.dtype.kind == "f"
 
 
-@_once
+@remembered
 def last_spatial(graph: Graph, *targets: str) -> str:
     """The last tensor that still has more than one position, of those that all ways to ``targets`` lead
     through: what CAMs look at.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class Case:
         """The explained input."""
         return self.feeds[self.input]
 
-    @property
+    @cached_property
     def graph(self) -> Graph:
         """The layer graph for these shapes."""
         return self.engine.specialized(self.feeds, self.aim.tensors)

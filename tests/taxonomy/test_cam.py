@@ -299,6 +299,14 @@ def test_guided_gradcam(model, layer):
     np.testing.assert_allclose(e.heatmap(), np.abs(expected).max(axis=1), atol=1e-5 * np.abs(expected).max())
 
 
+def test_guided_gradcam_runs_the_model_once(model, monkeypatch):
+    runs, forward = [], model.engine.forward
+    real = forward.run
+    monkeypatch.setattr(forward, "run", lambda *args: runs.append(args) or real(*args))
+    model.explain(X, "guided_gradcam", UNITS)
+    assert len(runs) == 1
+
+
 # ---- CAM -----------------------------------------------------------------------------------------
 
 

@@ -7,6 +7,8 @@ from onnx import helper
 
 import onnxvis
 from onnxvis.errors import UsageError
+from onnxvis.graph.ir import Graph
+from onnxvis.rules import Composite
 
 X = normal(2, 3, 12, 12, seed=5)
 UNITS = [3, 1]
@@ -150,3 +152,28 @@ def test_occlusion_of_a_channels_last_and_of_a_one_dimensional_input():
     sound = onnxvis.load(build(nodes, {"x": ["N", 2, 30]}, ["y"], {"w": normal(3, 2, 5)}), threads=1)
     e = sound.explain(normal(2, 2, 30), "occlusion", size=6, stride=3)
     assert e.heatmap().shape == (2, 30)
+
+
+# ---- again ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("gradient", {}),
+        ("gradcam", {}),
+        ("guided_gradcam", {}),
+        ("lrp", {"composite": "epsilon_gamma_box", "low": -9.0, "high": 9.0}),
+    ],
+)
+def test_a_second_explanation_searches_no_graph(model, monkeypatch, method, settings):
+    """What only depends on the graph was found for the first: on small nets it would take the longest."""
+    first = model.explain(X, method, UNITS, **settings).values
+
+    def search(*_):
+        raise AssertionError("the graph is searched again")
+
+    for name in ("ancestors", "tensor"):
+        monkeypatch.setattr(Graph, name, search)
+    monkeypatch.setattr(Composite, "on", search)
+    np.testing.assert_array_equal(model.explain(X, method, UNITS, **settings).values, first)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from onnxvis.errors import UsageError
+from onnxvis.graph.answers import remembered
+from onnxvis.graph.ir import Graph
 from onnxvis.rules import Composite, registry
 from onnxvis.taxonomy.registry import Array, Case
 
@@ -23,7 +25,8 @@ def layer_bounds(case: Case, composite: Composite, low: Any, high: Any) -> Mappi
     Where a layer does not read the model's input itself, the bounds are what the model makes of them on
     the way there.
     """
-    tensors = _boxed(case, composite, given=low is not None or high is not None)
+    given_bounds = low is not None or high is not None
+    tensors = _boxed(case.graph, composite, case.aim.tensors, given_bounds, registry.version)
     fallback = case.bounds or (None, None)
     given = [
         default if bound is None else bound for bound, default in zip((low, high), fallback, strict=True)
@@ -43,19 +46,25 @@ def layer_bounds(case: Case, composite: Composite, low: Any, high: Any) -> Mappi
     return _at(case, tensors, lowest, highest)
 
 
-def _boxed(case: Case, composite: Composite, given: bool) -> list[str]:
-    """What the layers with the rule zbox read; rows with bounds of their own count where others are given."""
+@remembered
+def _boxed(
+    graph: Graph, composite: Composite, seeds: tuple[str, ...], given: bool, version: int
+) -> tuple[str, ...]:
+    """What the layers with the rule zbox read; rows with bounds of their own count where others are given.
+
+    ``version``: of the rules, which say what a layer is.
+    """
     if "zbox" not in composite.methods:
-        return []
-    assigned = composite.on(case.graph, case.aim.tensors)
-    layers = [node for node in case.graph.nodes if (node.domain, node.op_type) in registry.linears]
+        return ()
+    assigned = composite.on(graph, seeds)
+    layers = [node for node in graph.nodes if (node.domain, node.op_type) in registry.linears]
     boxed = [(node.inputs[0], assigned(node)) for node in layers]
     names = (
         name
         for name, choice in boxed
         if choice.rule == "zbox" and (given or not set(NAMES) <= set(choice.settings))
     )
-    return list(dict.fromkeys(names))
+    return tuple(dict.fromkeys(names))
 
 
 def _shaped(case: Case, name: str, given: Any) -> Array:
@@ -82,7 +91,7 @@ def _shaped(case: Case, name: str, given: Any) -> Array:
     return bound
 
 
-def _at(case: Case, tensors: list[str], lowest: Array, highest: Array) -> dict[str, dict[str, Array]]:
+def _at(case: Case, tensors: Sequence[str], lowest: Array, highest: Array) -> dict[str, dict[str, Array]]:
     """Bounds at tensors of the model, from those at its input."""
     found = {case.input: (lowest, highest)}
     inner = [name for name in tensors if name != case.input]
