@@ -133,26 +133,31 @@ class Runtime:
     def run(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """Run with OrtValues in and out; on a GPU, tensors stay there."""
         try:
-            if self.device == "cuda":
-                return self._run_on_gpu(session, outputs, feeds)
-            return list(session.run_with_ort_values(list(outputs), dict(feeds)))
+            return self._run_bound(session, outputs, feeds)
         except Exception as error:
             if self.device == "cuda" and "Failed to allocate memory" in str(error):
                 shapes = (tuple(value.shape()) for value in feeds.values())
                 raise out_of_memory("forward", shapes, first_line(error)) from None
             raise ModelError(f"onnxruntime could not run the model: {first_line(error)}") from None
 
-    def _run_on_gpu(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
-        """With I/O binding, which waits for the stream before it returns."""
-        types = {entry.name: entry.type for entry in session.get_outputs()}
+    def _run_bound(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+        """With I/O binding: on a GPU it waits for the stream before it returns, on a CPU it hands tensors
+        over in less time than ``run_with_ort_values``.
+        """
         binding = session.io_binding()
         for name, value in feeds.items():
             binding.bind_ortvalue_input(name, value)
+        on_gpu = self._gpu_tensors(session) if self.device == "cuda" else ()
         for name in outputs:
-            on_gpu = types[name].startswith("tensor(") and types[name] != "tensor(string)"
-            binding.bind_output(name, *(("cuda", self.gpu.index) if on_gpu else ("cpu",)))
+            binding.bind_output(name, *(("cuda", self.gpu.index) if name in on_gpu else ("cpu",)))
         session.run_with_iobinding(binding)
         return list(binding.get_outputs())
+
+    @staticmethod
+    def _gpu_tensors(session: Any) -> set[str]:
+        """The outputs that a GPU can hold."""
+        types = {entry.name: entry.type for entry in session.get_outputs()}
+        return {n for n, kind in types.items() if kind.startswith("tensor(") and kind != "tensor(string)"}
 
     def value(self, array: np.ndarray[Any, Any]) -> Any:
         """An OrtValue that holds the array."""
