@@ -215,7 +215,7 @@ def _refused_already(engine: Engine) -> bool:
 
 def _size(engine: Engine) -> int:
     """Bytes of the file's structure and of its weights."""
-    return len(engine.file.stub) + sum(array.nbytes for array in engine.file.weights.values())
+    return len(engine.file.stub) + sum(weight.nbytes for weight in engine.file.weights.values())
 
 
 # ---- the comparison ------------------------------------------------------------------------------

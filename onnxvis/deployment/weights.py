@@ -20,12 +20,14 @@ class Held(NamedTuple):
     """A constant of the layer graph: ``name`` of the file's tensor with these numbers, "" for none.
 
     ``scale``, float64: the numbers are (tensor − ``offset``) · scale, where the layer graph has joined a
-    normalization with the layer, or where the file holds whole numbers.
+    normalization with the layer, or where the file holds whole numbers.  ``array``: the constant itself,
+    which keeps its identity as long as it is held.
     """
 
     name: str = ""
     scale: Array | None = None
     offset: int = 0
+    array: Array | None = None
 
 
 def held(graph: Graph, file: Graph) -> Mapping[int, Held]:
@@ -37,10 +39,11 @@ def held(graph: Graph, file: Graph) -> Mapping[int, Held]:
     alike: dict[Any, list[tuple[str, Array]]] = {}
     for name, array in {**originals, **own}.items():
         alike.setdefault(array.shape, []).append((name, array))
-    return {
+    found = {
         id(array): Held(name) if name in own else _found(array, alike.get(array.shape, ()))
         for name, array in large
     }
+    return {id(array): found[id(array)]._replace(array=array) for _, array in large}
 
 
 def _large(file: Graph, name: str) -> Array | None:

@@ -13,12 +13,15 @@ from onnx import helper, numpy_helper
 from onnxvis.errors import UnsupportedError
 from onnxvis.graph.analysis import nonnegative
 from onnxvis.graph.ir import Graph
+from onnxvis.graph.stored import Weight, Weights
+from onnxvis.graph.weights import detached
 from onnxvis.ops.trace import Emitted, Traced, TraceOps
 
 from .batches import SAMPLES, for_any_batch
 from .forward import Record
 from .plan import Plan
 from .runtime import Runtime
+from .supply import supplied
 from .walk import walk
 
 __all__ = ["CompiledExecutor", "trace"]
@@ -44,7 +47,8 @@ class CompiledExecutor:
         self.plan, self.runtime, self.dtype = plan, runtime, np.dtype(dtype)
         traced = trace(plan, dtype) if large is None else trace_any(plan, large, dtype)
         self.needs = traced.needs
-        self.session = runtime.session(traced.model.SerializeToString(), weights=traced.weights)
+        single = large is None and all(plan.graph.shape(name)[:1] == (1,) for name in plan.seeds)
+        self.session = supplied(runtime, traced.model, traced.weights, single=single)
         self._inputs = {entry.name for entry in self.session.get_inputs()}
 
     def backward(self, record: Record, seeds: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
@@ -67,7 +71,26 @@ class TracedPlan(NamedTuple):
 
     model: onnx.ModelProto
     needs: tuple[str, ...]
-    weights: Mapping[str, np.ndarray[Any, Any]]
+    weights: Weights
+
+
+class _Ops(TraceOps):
+    """The tracing executor; of the model's weights only names are written down.
+
+    What is made of them (flipped, clipped, squared) are nodes, which onnxruntime computes once.
+    """
+
+    def __init__(self, dtype: Any) -> None:
+        super().__init__(dtype)
+        self.weights: Weights = {}
+        self._names: dict[Weight, str] = {}
+
+    def weight(self, weight: Weight) -> Traced:
+        if weight.dtype.kind != "f" or len(weight.shape) < 2 or weight.nbytes <= EMBEDDED:
+            return self.constant(weight.numbers)
+        name = self._names.setdefault(weight, f"w{len(self._names)}")
+        self.weights[name] = weight
+        return self.working(Traced(self, name, weight.shape, weight.dtype))
 
 
 @dataclass(frozen=True)
@@ -75,7 +98,7 @@ class _Trace:
     """What the rules of a plan wrote down: nodes that count, the inputs that they read, the results."""
 
     samples: int
-    ops: TraceOps
+    ops: _Ops
     nodes: list[Emitted]
     inputs: dict[str, Traced]
     results: dict[str, Traced]
@@ -88,7 +111,7 @@ def trace(plan: Plan, dtype: Any = np.float32) -> TracedPlan:
     constants = {name: array for name, array in written.ops.constants.items() if name in used}
     inputs = [_info(entry) for entry in written.inputs.values()]
     outputs = [_info(entry) for entry in written.results.values()]
-    return _as_model([_node(node) for node in written.nodes], inputs, outputs, constants)
+    return _as_model([_node(node) for node in written.nodes], inputs, outputs, constants, written.ops.weights)
 
 
 def trace_any(small: Plan, large: Plan, dtype: Any = np.float32) -> TracedPlan:
@@ -100,11 +123,11 @@ def trace_any(small: Plan, large: Plan, dtype: Any = np.float32) -> TracedPlan:
     joint = for_any_batch(one, other, "", varying[0])
     inputs = [_info(entry, other.inputs[name].shape) for name, entry in one.inputs.items()]
     outputs = [_info(entry, other.results[name].shape) for name, entry in one.results.items()]
-    return _as_model(joint.nodes, inputs, outputs, joint.constants)
+    return _as_model(joint.nodes, inputs, outputs, joint.constants, one.ops.weights)
 
 
 def _write(plan: Plan, dtype: Any, samples: int = 1) -> _Trace:
-    ops = TraceOps(dtype)
+    ops = _Ops(dtype)
     inputs = _Inputs(ops, plan.graph)
     arrived = walk(plan, ops, inputs.kept, {name: inputs.seed(name) for name in plan.seeds})
     results = {
@@ -127,27 +150,18 @@ def _as_model(
     inputs: Sequence[onnx.ValueInfoProto],
     outputs: Sequence[onnx.ValueInfoProto],
     constants: Mapping[str, np.ndarray[Any, Any]],
+    stored: Weights,
 ) -> TracedPlan:
-    weights = {name: array for name, array in constants.items() if array.nbytes > EMBEDDED}
-    initializers = [_initializer(name, array, name in weights) for name, array in constants.items()]
+    """``constants`` and ``stored`` weights that no node reads are left out."""
+    used = {name for node in nodes for name in node.input}
+    large = {name: Weight(array) for name, array in constants.items() if array.nbytes > EMBEDDED}
+    weights = {name: weight for name, weight in {**stored, **large}.items() if name in used}
+    initializers = [numpy_helper.from_array(a, name) for name, a in constants.items() if name not in large]
+    initializers += [detached(name, weight) for name, weight in weights.items()]
     graph = helper.make_graph(nodes, "backward", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     taken = (entry.name for entry in inputs if entry.name.startswith(KEPT))
     return TracedPlan(model, tuple(name.removeprefix(KEPT) for name in taken), weights)
-
-
-def _initializer(name: str, array: np.ndarray[Any, Any], elsewhere: bool) -> onnx.TensorProto:
-    """A constant; ``elsewhere``: its type alone, the numbers are handed to the session."""
-    if not elsewhere:
-        return numpy_helper.from_array(array, name)
-    tensor = onnx.TensorProto(
-        name=name,
-        data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
-        dims=array.shape,
-        data_location=onnx.TensorProto.EXTERNAL,
-    )
-    tensor.external_data.add(key="location", value="memory")
-    return tensor
 
 
 class _Inputs:

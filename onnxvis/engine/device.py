@@ -38,6 +38,7 @@ class DeviceExecutor:
     def __init__(self, plan: Plan, ops: DeviceOps) -> None:
         self.plan, self.ops, self.gpu = plan, ops, ops.gpu
         self.needs = plan.needs
+        self._weights = plan.weights  # held, or each pass would read the file
         # Why there is no CUDA graph, where that is so.
         self.uncaptured = "its inputs are large" if _input_bytes(plan) > self.GRAPH_BYTES else ""
         self._lasts = _last_reads(plan)

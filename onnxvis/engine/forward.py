@@ -12,6 +12,7 @@ import onnx
 from onnxvis.graph.load import ModelFile
 
 from .runtime import Runtime
+from .supply import reads, supplied
 
 __all__ = ["Forward", "Record"]
 
@@ -55,28 +56,32 @@ class Forward:
     def __init__(self, file: ModelFile, runtime: Runtime) -> None:
         self.file, self.runtime = file, runtime
         self._outputs = frozenset(file.graph.outputs)
-        self._sessions: OrderedDict[frozenset[str], Any] = OrderedDict()  # by the tensors that they give
+        # By the tensors that they give, and whether they are fed matrices, which is for single samples.
+        self._sessions: OrderedDict[tuple[frozenset[str], bool], Any] = OrderedDict()
 
     def run(self, feeds: Mapping[str, np.ndarray[Any, Any]], names: Iterable[str]) -> Record:
         """Run on complete inputs; the record holds ``names`` (inputs among them as they were fed)."""
         raw = {name: self.runtime.value(array) for name, array in feeds.items()}
         computed = list(dict.fromkeys(name for name in names if name not in feeds))
         if computed:
-            session = self._session(computed)
+            session = self._session(computed, feeds)
             raw.update(zip(computed, self.runtime.run(session, computed, raw), strict=True))
         return Record(raw)
 
     def outputs(self, feeds: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
         """The model's own outputs; sequences and maps as Python objects."""
-        session = self._session(self.file.graph.outputs)
+        session = self._session(self.file.graph.outputs, feeds)
         names = [entry.name for entry in session.get_outputs()]
-        return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        fed = {name: value.numpy() for name, value in session.fed.items()}
+        return dict(zip(names, session.run(names, {**feeds, **fed}), strict=True))
 
     def types(
         self, feeds: Mapping[str, np.ndarray[Any, Any]], names: Iterable[str]
     ) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
         """Dtype and shape of tensors, by running the model once."""
-        wanted = [name for name in names if name not in self.file.graph.outputs or self._is_tensor(name)]
+        names = tuple(names)
+        others = self._no_tensors(feeds) if self._outputs.intersection(names) else ()
+        wanted = [name for name in names if name not in others]
         record = self.run(feeds, wanted)
         found = {}
         for name in wanted:
@@ -85,24 +90,30 @@ class Forward:
                 found[name] = (value.numpy().dtype, tuple(value.shape()))
         return found
 
-    def _is_tensor(self, name: str) -> bool:
-        session = self._session(self.file.graph.outputs)
-        return any(o.name == name and o.type.startswith("tensor") for o in session.get_outputs())
+    def _no_tensors(self, feeds: Mapping[str, Array]) -> set[str]:
+        """Outputs that are sequences or maps."""
+        outputs = self._session(self.file.graph.outputs, feeds).get_outputs()
+        return {entry.name for entry in outputs if not entry.type.startswith("tensor")}
 
-    def _session(self, taps: Sequence[str]) -> Any:
+    def _session(self, taps: Sequence[str], feeds: Mapping[str, Array]) -> Any:
         wanted = frozenset(taps)
-        for held in self._sessions:
-            if wanted <= held and len(held - self._outputs) <= 2 * len(wanted - self._outputs):
-                self._sessions.move_to_end(held)
-                return self._sessions[held]
-        data, held, weights = self._tapped(wanted)
-        self._sessions[held] = self.runtime.session(data, self.file.folder, weights)
+        single = all(array.shape[:1] in ((), (1,)) for array in feeds.values())
+        for (held, fed), session in self._sessions.items():
+            few = len(held - self._outputs) <= 2 * len(wanted - self._outputs)
+            if wanted <= held and few and (single or not fed):
+                self._sessions.move_to_end((held, fed))
+                return session
+        model, held = self._tapped(wanted)
+        given = {tensor.name for tensor in model.graph.initializer}
+        weights = {name: weight for name, weight in self.file.weights.items() if name in given}
+        session = supplied(self.runtime, model, weights, self.file.folder, single)
+        self._sessions[held, bool(session.fed)] = session
         while len(self._sessions) > self.LIMIT:
             self._sessions.popitem(last=False)
-        return self._sessions[held]
+        return session
 
-    def _tapped(self, wanted: frozenset[str]) -> tuple[bytes, frozenset[str], dict[str, Array]]:
-        """A model that gives these tensors, all that it gives, and its weights.
+    def _tapped(self, wanted: frozenset[str]) -> tuple[onnx.ModelProto, frozenset[str]]:
+        """A model that gives these tensors, and all that it gives.
 
         The file as it is, unless much of it is of no use for them (other heads, say), or weights are read
         by nobody: onnxruntime takes those for missing.
@@ -113,12 +124,12 @@ class Forward:
         if wanted and len(nodes) - len(alive) > DEAD * len(nodes):
             held = wanted
         else:
-            alive, read = [*nodes], {name for node in nodes for name in _reads(node)} | held
-        weights = {name: array for name, array in self.file.weights.items() if name in read}
-        if held >= self._outputs and len(weights) == len(self.file.weights):
-            return self.file.stub + _tap_suffix(sorted(extra)), held, weights
-        _keep(model.graph, alive, read.union(self.file.graph.inputs), held)
-        return model.SerializeToString(), held, weights
+            alive, read = [*nodes], {name for node in nodes for name in reads(node)} | held
+        if held >= self._outputs and all(name in read for name in self.file.weights):
+            model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(extra))
+        else:
+            _keep(model.graph, alive, read.union(self.file.graph.inputs), held)
+        return model, held
 
 
 def _needed(graph: onnx.GraphProto, wanted: Collection[str]) -> tuple[list[onnx.NodeProto], set[str]]:
@@ -127,18 +138,8 @@ def _needed(graph: onnx.GraphProto, wanted: Collection[str]) -> tuple[list[onnx.
     for node in reversed(graph.node):
         if read.intersection(node.output):
             alive.append(node)
-            read.update(_reads(node))
+            read.update(reads(node))
     return alive[::-1], read
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node reads; of its subgraphs everything that they name."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            yield from (entry.name for entry in graph.output)
-            for inner in graph.node:
-                yield from _reads(inner)
 
 
 def _keep(
@@ -155,16 +156,3 @@ def _keep(
         copies = [*entries]
         del field[:]
         field.extend(copies)
-
-
-def _tap_suffix(names: Sequence[str]) -> bytes:
-    """What appended to a serialized model declares further outputs.
-
-    Protocol buffers read one after the other merge: repeated fields are joined.  So the file's own
-    bytes stay as they are.
-    """
-    if not names:
-        return b""
-    graph = onnx.GraphProto(output=[onnx.ValueInfoProto(name=name) for name in names])
-    suffix: bytes = onnx.ModelProto(graph=graph).SerializeToString()
-    return suffix

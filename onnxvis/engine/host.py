@@ -25,6 +25,7 @@ class HostExecutor:
     def __init__(self, plan: Plan, dtype: Any = np.float32) -> None:
         self.plan, self.ops = plan, HostOps(dtype)
         self.needs = plan.needs
+        self._weights = plan.weights  # held, or each pass would read the file
 
     def backward(self, record: Mapping[str, Any], seeds: Mapping[str, Any]) -> dict[str, Array]:
         """What arrives at ``plan.wrt``: arrays by tensor name.

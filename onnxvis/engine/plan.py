@@ -9,6 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from onnxvis.errors import MissingRuleError, TargetError, UnknownNameError
 from onnxvis.graph.ir import Graph, Node, Subgraph
 from onnxvis.rules import Composite, Rule, registry
@@ -97,6 +99,13 @@ class Plan:
         declared = (name for step in self.steps for name in needed(step.rule.needs, step.node))
         names = (part for n in declared for part in (quantized[n].reads if n in quantized else (n,)))
         return tuple(dict.fromkeys(name for name in names if not self.graph.is_constant(name)))
+
+    @property
+    def weights(self) -> list[np.ndarray[Any, Any]]:
+        """The model's large weights that steps read, for executors that read them in every pass."""
+        names = dict.fromkeys(name for step in self.steps for name in step.node.inputs)
+        found = (self.graph.value(name).weight for name in names)
+        return [weight.numbers for weight in found if weight is not None]
 
     @property
     def traceable(self) -> bool:

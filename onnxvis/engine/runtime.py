@@ -127,11 +127,13 @@ class Runtime:
                 f"{', '.join(session.get_providers())}: its CUDA provider could not be loaded, as where CUDA "
                 f"or cuDNN is of another version; run: {GPU_INSTALL}, or use device='cpu'"
             )
-        session.weights = values  # it reads some where they lie: they must live as long as it does
+        session.weights = values  # it may read some where they lie: they must live as long as it does
+        session.fed = {}  # inputs that are the same in every run
         return session
 
     def run(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """Run with OrtValues in and out; on a GPU, tensors stay there."""
+        feeds = {**feeds, **session.fed}
         try:
             return self._run_bound(session, outputs, feeds)
         except Exception as error:

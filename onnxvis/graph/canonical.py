@@ -203,9 +203,10 @@ def _affine_after(node: Node, source: str, layer: Node, graph: Graph, new: dict[
     """What a node does to a layer's output, where that is one number a channel."""
     if node.domain or node.inputs.count(source) > 1:
         return None
-    weight = _constant(layer.inputs[1], graph, new)
+    weight = new.get(layer.inputs[1]) or graph.value(layer.inputs[1])
+    shape = tuple(int(n or 0) for n in weight.shape or ())
     if node.op_type == "BatchNormalization":
-        spatial = layer.op_type in ("Conv", "ConvTranspose") or weight.ndim == 2
+        spatial = layer.op_type in ("Conv", "ConvTranspose") or len(shape) == 2
         return _batch_norm(node, graph) if spatial and node.inputs[0] == source else None
     if node.op_type not in ("Add", "Sub", "Mul", "Div") or node.attributes:
         return None
@@ -213,7 +214,7 @@ def _affine_after(node: Node, source: str, layer: Node, graph: Graph, new: dict[
     operand = graph.constant(node.inputs[1 - position])
     if operand is None or operand.dtype.kind != "f":
         return None
-    channels = _per_channel(operand, layer, weight)
+    channels = _per_channel(operand, layer, shape)
     if channels is None or (node.op_type == "Div" and position == 1):
         return None
     one, zero = np.ones(()), np.zeros(())
@@ -227,11 +228,11 @@ def _affine_after(node: Node, source: str, layer: Node, graph: Graph, new: dict[
     return Affine(1.0 / channels, zero)
 
 
-def _per_channel(operand: np.ndarray[Any, Any], layer: Node, weight: np.ndarray[Any, Any]) -> Floats | None:
+def _per_channel(operand: np.ndarray[Any, Any], layer: Node, weight: tuple[int, ...]) -> Floats | None:
     """The operand as one number a channel of the layer's output, None where it is not."""
-    trailing = weight.ndim - 2 if layer.op_type in ("Conv", "ConvTranspose") else 0
+    rank = len(weight)
+    trailing = rank - 2 if layer.op_type in ("Conv", "ConvTranspose") else 0
     channels = _channels(layer, weight)
-    rank = weight.ndim
     if operand.size == 1 and operand.ndim <= rank:
         return np.asarray(operand, np.float64).reshape(())
     aligned = (channels, *(1,) * trailing)
@@ -241,11 +242,11 @@ def _per_channel(operand: np.ndarray[Any, Any], layer: Node, weight: np.ndarray[
     return np.asarray(operand, np.float64).reshape(channels)
 
 
-def _channels(layer: Node, weight: np.ndarray[Any, Any]) -> int:
-    """Number of output channels."""
+def _channels(layer: Node, weight: tuple[int, ...]) -> int:
+    """Number of output channels, by the weight's shape."""
     if layer.op_type == "ConvTranspose":
-        return int(weight.shape[1]) * int(layer.attributes.get("group", 1))
-    return int(weight.shape[_output_axis(layer)])
+        return weight[1] * int(layer.attributes.get("group", 1))
+    return weight[_output_axis(layer)]
 
 
 def _output_axis(layer: Node) -> int:
@@ -262,7 +263,7 @@ def _constant(name: str, graph: Graph, new: dict[str, Value]) -> np.ndarray[Any,
 def _scaled(layer: Node, affine: Affine, graph: Graph, new: dict[str, Value]) -> Node:
     """The layer whose output is scale·y + shift."""
     weight = _constant(layer.inputs[1], graph, new)
-    channels = _channels(layer, weight)
+    channels = _channels(layer, weight.shape)
     bias = np.zeros(channels)
     if len(layer.inputs) > 2 and layer.inputs[2]:
         bias = np.asarray(_constant(layer.inputs[2], graph, new), np.float64)
@@ -283,7 +284,7 @@ def _scaled(layer: Node, affine: Affine, graph: Graph, new: dict[str, Value]) ->
 def _fed_scaled(layer: Node, affine: Affine, graph: Graph, new: dict[str, Value]) -> Node:
     """The layer that takes x and does to it what it did to scale·x + shift."""
     weight = np.asarray(_constant(layer.inputs[1], graph, new), np.float64)
-    bias = np.zeros(_channels(layer, weight))
+    bias = np.zeros(_channels(layer, weight.shape))
     if len(layer.inputs) > 2 and layer.inputs[2]:
         bias = np.asarray(_constant(layer.inputs[2], graph, new), np.float64)
     if layer.op_type == "Conv":

@@ -61,9 +61,11 @@ def _results(node: Node, graph: Graph, known: Any) -> Sequence[np.ndarray[Any, A
         return None
     if node.op_type in ("Shape", "Size"):
         return _shape_of(node, graph.value(node.inputs[0]).shape)
-    inputs = [known(name) if name else None for name in node.inputs]
-    if any(array is None and name for array, name in zip(inputs, node.inputs, strict=True)):
-        return None
+    inputs = []
+    for name in node.inputs:
+        inputs.append(known(name) if name else None)
+        if name and inputs[-1] is None:
+            return None
     return evaluate(node, dict(zip(node.inputs, inputs, strict=True)))
 
 

@@ -16,6 +16,8 @@ import numpy as np
 
 from onnxvis.errors import UnknownNameError
 
+from .stored import Weight
+
 __all__ = ["Graph", "Node", "Quantized", "Subgraph", "TensorSpec", "Value"]
 
 Dimension = int | str | None
@@ -45,7 +47,7 @@ class Value:
     """A tensor: dtype, shape, and its content where that is a constant of the model.
 
     ``content`` may be a function, called once when the numbers are first needed: weights that no
-    method looks at are never unpacked.
+    method looks at are never unpacked.  Large ones are a Weight, which reads them whenever it is asked.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Value:
         name: str,
         dtype: np.dtype[Any] | None = None,
         shape: tuple[Dimension, ...] | None = None,
-        content: np.ndarray[Any, Any] | Callable[[], np.ndarray[Any, Any]] | None = None,
+        content: np.ndarray[Any, Any] | Callable[[], np.ndarray[Any, Any]] | Weight | None = None,
     ) -> None:
         self.name, self.dtype, self.shape, self._content = name, dtype, shape, content
 
@@ -70,9 +72,16 @@ class Value:
     @property
     def constant(self) -> np.ndarray[Any, Any] | None:
         """The content of a constant, else None."""
+        if isinstance(self._content, Weight):
+            return self._content.numbers
         if callable(self._content):
             self._content = self._content()
         return self._content
+
+    @property
+    def weight(self) -> Weight | None:
+        """The content where that is a Weight."""
+        return self._content if isinstance(self._content, Weight) else None
 
     @property
     def spec(self) -> TensorSpec:

@@ -25,8 +25,9 @@ from onnxvis.errors import ModelError
 from .branches import decide_branches, has_branches
 from .definitions import Definition, define, keep_defined
 from .ir import Graph, Node, Subgraph, Value
+from .stored import Source, Weight, Weights
 from .unfusing import is_fused, unfuse
-from .weights import Array, Weights, attach, detach, detach_file, is_detached, read_external
+from .weights import attach, detach, detach_file, find_external, is_detached
 
 __all__ = ["ModelFile", "read_model"]
 
@@ -41,7 +42,7 @@ class ModelFile:
     """
 
     stub: bytes
-    weights: Mapping[str, Array]
+    weights: Weights
     folder: Path | None
     path: Path | None
     graph: Graph
@@ -73,7 +74,7 @@ def read_model(
         proto, weights = _parse(lambda: detach_file(Path(source)), str(path))
     what, folder = _described(source), path.resolve().parent if path else None
     _check_external(proto, folder, what)
-    weights.update(_read_externals(proto, folder))
+    _find_externals(proto, folder, weights)
     if proto.functions:
         proto = _inline(proto, what)
     if has_branches(proto):
@@ -87,7 +88,7 @@ def read_model(
     used = {tensor.name for tensor in proto.graph.initializer}
     return ModelFile(
         stub=proto.SerializeToString(),
-        weights={name: array for name, array in weights.items() if name in used},
+        weights={name: weight for name, weight in weights.items() if name in used},
         folder=folder,
         path=path,
         graph=graph,
@@ -152,15 +153,17 @@ def _check_external(proto: onnx.ModelProto, folder: Path | None, what: str) -> N
         )
 
 
-def _read_externals(proto: onnx.ModelProto, folder: Path | None) -> Weights:
-    """The weights that lie in other files; their tensors are marked as detached."""
-    found: Weights = {}
+def _find_externals(proto: onnx.ModelProto, folder: Path | None, weights: Weights) -> None:
+    """Add the weights that lie in other files; their tensors are marked as detached."""
+    sources: dict[str, Source] = {}
     for tensor in proto.graph.initializer:
         if uses_external_data(tensor) and not is_detached(tensor) and folder is not None:
-            array = read_external(tensor, folder)
-            if array is not None:
-                found[tensor.name] = array
-    return found
+            location = ExternalDataInfo(tensor).location
+            if location not in sources:
+                sources[location] = Source(folder / location)
+            place = find_external(tensor, sources[location])
+            if place is not None:
+                weights[tensor.name] = Weight(place)
 
 
 def _inline(proto: onnx.ModelProto, what: str) -> onnx.ModelProto:
@@ -210,7 +213,8 @@ def _build(proto: onnx.ModelProto, weights: Weights, folder: Path | None) -> Gra
         values[entry.name] = Value(entry.name, *type_of(entry))
     for tensor in graph.initializer:
         if is_detached(tensor):
-            values[tensor.name] = Value.of(tensor.name, weights[tensor.name])
+            weight = weights[tensor.name]
+            values[tensor.name] = Value(tensor.name, weight.dtype, weight.shape, weight)
         else:
             values[tensor.name] = _initializer(tensor, folder)
     for sparse in graph.sparse_initializer:

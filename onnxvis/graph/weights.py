@@ -1,15 +1,14 @@
 """A model's large weights, apart from its structure.
 
 A protocol buffer is copied whole whenever it is parsed or written; the weights are nearly all of it.
-So they are read once, straight from where they lie into arrays, and what remains (the *stub*) is small.
-Runtime sessions are given the arrays themselves: every session of a model shares them.
+So they stay where they lie (see ``stored``), and what remains (the *stub*) is small.
 """
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Callable, Iterator, Mapping
-from io import BufferedReader
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +17,9 @@ import onnx
 from onnx import TensorProto, helper
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
-__all__ = ["LARGE", "Weights", "attach", "detach", "detach_file", "is_detached", "read_external"]
+from .stored import Array, Place, Source, Weight, Weights
 
-Array = np.ndarray[Any, Any]
-Weights = dict[str, Array]
+__all__ = ["LARGE", "attach", "detach", "detach_file", "detached", "find_external", "is_detached", "locate"]
 
 LARGE = 4096  # bytes from which on a tensor is taken out
 ELSEWHERE = "memory"  # what stubs state as the file that holds a tensor: it is handed to the session
@@ -36,28 +34,18 @@ _PLAIN = {
 
 def detach_file(path: Path) -> tuple[bytes, Weights]:
     """The stub of a file and its large weights; ValueError where it is no protocol buffer."""
-    with path.open("rb") as file:
-        if not path.stat().st_size:
-            return b"", {}
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
-
-            def read(start: int, array: Array) -> None:
-                file.seek(start)
-                _fill(file, array)
-
-            return _detached(view, read)
-
-
-def _fill(file: BufferedReader, array: Array) -> None:
-    if file.readinto(array.reshape(-1).view(np.uint8).data) != array.nbytes:
-        raise ValueError("the file is cut off")
+    if not path.stat().st_size:
+        return b"", {}
+    source = Source(path)
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+        return _detached(view, lambda start, dtype, shape: Place(source, start, dtype, shape))
 
 
 def detach(data: bytes) -> tuple[bytes, Weights]:
     """The stub of a serialized model and its large weights; ValueError where it is none."""
 
-    def read(start: int, array: Array) -> None:
-        array.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8, array.nbytes, start)
+    def read(start: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Array:
+        return np.frombuffer(data, dtype, math.prod(shape), start).reshape(shape).copy()
 
     return _detached(data, read)
 
@@ -67,29 +55,49 @@ def is_detached(tensor: onnx.TensorProto) -> bool:
     return bool(uses_external_data(tensor)) and ExternalDataInfo(tensor).location == ELSEWHERE
 
 
-def attach(stub: bytes, weights: Mapping[str, Array]) -> onnx.ModelProto:
+def attach(stub: bytes, weights: Mapping[str, Weight]) -> onnx.ModelProto:
     """The whole model again."""
     model = onnx.load_model_from_string(stub)
     for tensor in model.graph.initializer:
         if is_detached(tensor):
             del tensor.external_data[:]
             tensor.ClearField("data_location")
-            tensor.raw_data = weights[tensor.name].tobytes()
+            tensor.raw_data = weights[tensor.name].numbers.tobytes()
     return model
 
 
-def read_external(tensor: onnx.TensorProto, folder: Path) -> Array | None:
-    """The numbers of a tensor in a file of its own, marked as detached; None for types NumPy lacks."""
+def find_external(tensor: onnx.TensorProto, source: Source) -> Place | None:
+    """Where in another file a tensor's numbers are, marked as detached; None for types NumPy lacks."""
     if tensor.data_type not in _PLAIN:
         return None
     info = ExternalDataInfo(tensor)
-    array = np.empty(tuple(tensor.dims), helper.tensor_dtype_to_np_dtype(tensor.data_type))
-    with (folder / info.location).open("rb") as file:
-        file.seek(info.offset or 0)
-        _fill(file, array)
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    _state(tensor, location=ELSEWHERE)
+    return Place(source, info.offset or 0, dtype, tuple(tensor.dims))
+
+
+def locate(tensor: onnx.TensorProto, weight: Weight, place: Place | None) -> None:
+    """Let a tensor of a stub say where the runtime finds its numbers (None: it is handed them)."""
+    if place is None:
+        _state(tensor, location=ELSEWHERE)
+    else:
+        _state(tensor, location=place.source.path.name, offset=place.offset, length=weight.nbytes)
+
+
+def detached(name: str, weight: Weight) -> onnx.TensorProto:
+    """A tensor of a stub."""
+    data_type = helper.np_dtype_to_tensor_dtype(weight.dtype)
+    tensor = onnx.TensorProto(name=name, data_type=data_type, dims=weight.shape)
+    _state(tensor, location=ELSEWHERE)
+    return tensor
+
+
+def _state(tensor: onnx.TensorProto, **entries: Any) -> None:
+    """What a tensor says of where its numbers are."""
+    tensor.data_location = onnx.TensorProto.EXTERNAL
     del tensor.external_data[:]
-    tensor.external_data.add(key="location", value=ELSEWHERE)
-    return array
+    for key, value in entries.items():
+        tensor.external_data.add(key=key, value=str(value))
 
 
 # ---- the wire format (protobuf.dev/programming-guides/encoding) -----------------------------------
@@ -109,11 +117,15 @@ class Field(NamedTuple):
     end: int
 
 
-def _detached(view: Any, read: Callable[[int, Array], None]) -> tuple[bytes, Weights]:
+# What becomes of numbers that begin at a byte and have this dtype and shape.
+Take = Callable[[int, np.dtype[Any], tuple[int, ...]], Array | Place]
+
+
+def _detached(view: Any, take: Take) -> tuple[bytes, Weights]:
     weights: Weights = {}
 
     def tensor(start: int, end: int) -> bytes | None:
-        return _tensor(view, start, end, weights, read) if end - start > LARGE else None
+        return _tensor(view, start, end, weights, take) if end - start > LARGE else None
 
     def graph(start: int, end: int) -> bytes:
         return _rewritten(view, start, end, _INITIALIZER, tensor)
@@ -134,10 +146,8 @@ def _rewritten(
     return b"".join(parts)
 
 
-def _tensor(
-    view: Any, start: int, end: int, weights: Weights, read: Callable[[int, Array], None]
-) -> bytes | None:
-    """A TensorProto without its numbers, which are put into ``weights``; None where it stays whole."""
+def _tensor(view: Any, start: int, end: int, weights: Weights, take: Take) -> bytes | None:
+    """A TensorProto without its numbers, which go to ``weights``; None where it stays whole."""
     fields = [*_fields(view, start, end)]
     data = [f for f in fields if f.number in (_RAW_DATA, _FLOAT_DATA, _DOUBLE_DATA) and f.kind == _BYTES]
     names = [f for f in fields if f.number == _NAME]
@@ -151,11 +161,8 @@ def _tensor(
     size = int(np.prod(stub.dims, dtype=np.int64)) * dtype.itemsize
     if size != data[0].end - data[0].content or size < LARGE or stub.name in weights:
         return None
-    array = np.empty(tuple(stub.dims), dtype)
-    read(data[0].content, array)
-    weights[stub.name] = array
-    stub.data_location = onnx.TensorProto.EXTERNAL
-    stub.external_data.add(key="location", value=ELSEWHERE)
+    weights[stub.name] = Weight(take(data[0].content, dtype, tuple(stub.dims)))
+    _state(stub, location=ELSEWHERE)
     content: bytes = stub.SerializeToString()
     return content
 

@@ -16,11 +16,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .window import Window
+
+if TYPE_CHECKING:
+    from onnxvis.graph.stored import Weight
 
 __all__ = ["Array", "Key", "Ops", "Shape"]
 
@@ -48,6 +51,10 @@ class Ops(ABC):
     @abstractmethod
     def numbers(self, x: Array) -> Array:
         """Whole numbers or booleans as numbers of ``dtype``."""
+
+    def weight(self, weight: Weight) -> Array:
+        """``constant`` for one of the model's large weights."""
+        return self.constant(weight.numbers)
 
     # ---- one number at a time --------------------------------------------------------------------
 

@@ -79,9 +79,8 @@ class Step(_Primitives):
 
         What ``graph.quantized`` knows is computed from the whole numbers that the file holds.
         """
-        content = self.graph.constant(name)
-        if content is not None:
-            return self.ops.constant(content)
+        if self.graph.is_constant(name):
+            return self._constant(name)
         if name not in self._readable:
             raise OnnxvisError(
                 f"the rule {self.rule.origin} for {self.node.kind} reads {name!r} of node "
@@ -91,8 +90,11 @@ class Step(_Primitives):
         return self._read(name) if quantized is None else dequantized(quantized, self.ops, self._whole)
 
     def _whole(self, name: str) -> Array:
-        content = self.graph.constant(name)
-        return self._read(name) if content is None else self.ops.constant(content)
+        return self._constant(name) if self.graph.is_constant(name) else self._read(name)
+
+    def _constant(self, name: str) -> Array:
+        value = self.graph.value(name)
+        return self.ops.constant(value.constant) if value.weight is None else self.ops.weight(value.weight)
 
     def input(self, index: int) -> Array | None:
         """The input at this position, None where it is absent."""

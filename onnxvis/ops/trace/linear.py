@@ -113,12 +113,14 @@ class LinearMaps(Movement):
     def _flipped(self, w: Traced, group: int) -> Traced:
         """M×(C/group)×kernel to C×(M/group)×kernel, spatial axes reversed."""
         kernel = w.shape[2:]
-        spatial = tuple(range(3, 3 + len(kernel)))
-        w = self.slice(w, (slice(None), slice(None), *(slice(None, None, -1) for _ in kernel)))
-        channels = w.shape[1]
-        w = self.reshape(w, (group, w.shape[0] // group, channels, *kernel))
-        w = self.transpose(w, (0, 2, 1, *spatial))
-        return self.reshape(w, (group * channels, w.shape[2], *kernel))
+        if group == 1:
+            w = self.transpose(w, (1, 0, *range(2, 2 + len(kernel))))
+        else:
+            filters, channels = w.shape[:2]
+            w = self.reshape(w, (group, filters // group, channels, *kernel))
+            w = self.transpose(w, (0, 2, 1, *range(3, 3 + len(kernel))))
+            w = self.reshape(w, (group * channels, filters // group, *kernel))
+        return self.slice(w, (slice(None), slice(None), *(slice(None, None, -1) for _ in kernel)))
 
 
 def _reversed(window: Window) -> Window:

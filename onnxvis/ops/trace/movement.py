@@ -84,7 +84,8 @@ class Movement(Writer):
         ranges = [part.indices(n) for part, n in zip(key, x.shape, strict=True)]
         shape = [len(range(*bounds)) for bounds in ranges]
         known = self._moved(x, shape, lambda value: np.asarray(value[key], order="C"))
-        cut = [i for i, (bounds, n) in enumerate(zip(ranges, x.shape, strict=True)) if bounds != (0, n, 1)]
+        moved = zip(ranges, x.shape, strict=True)
+        cut = [i for i, (bounds, n) in enumerate(moved) if range(*bounds) != range(n)]
         if known is not None:
             return known
         if not cut:
