@@ -169,6 +169,9 @@ class Runtime:
         options = self.module.SessionOptions()
         options.log_severity_level = 4
         options.intra_op_num_threads = self.threads or 0
+        # A block for all of a run's tensors at once is larger than what they take in turn, and no faster
+        # (measured on a ResNet-50 gradient: 70 MB more, the same time).
+        options.enable_mem_pattern = False
         for library in self.custom_ops:
             options.register_custom_ops_library(str(library))
         # Forward and backward run in turn. A pool whose threads spin after the one would hold the cores

@@ -30,6 +30,7 @@ from .runtime import Runtime
 __all__ = ["reads", "supplied"]
 
 FED = 1 << 20  # bytes from which on a matrix is an input
+SMALL = 8 << 20  # bytes up to which a model's weights are not worth the milliseconds that this takes
 PRODUCTS = frozenset({"Gemm", "MatMul"})
 COPIED = PRODUCTS | {"Conv"}  # their second operand is reordered
 MAPPINGS = Path("/proc/self/maps")
@@ -50,11 +51,13 @@ def supplied(
     fed = _feed(model.graph, use, weights) if single and runtime.device == "cpu" else []
     handed = {name: weight for name, weight in weights.items() if name not in fed}
     folder = folder or _folder(handed)
-    copied = _copied(use, handed, folder) if runtime.device == "cpu" else {}
+    small = sum(weight.nbytes for weight in handed.values()) < SMALL
+    copied = {} if small or runtime.device != "cpu" else _copied(use, handed, folder)
     session = _reading_itself(runtime, model, handed, folder, copied) if copied else None
     if session is None:
         session = _handed(runtime, model, handed, folder)
-    give_back()
+    if not small:
+        give_back()
     session.fed = {name: runtime.value(weights[name].numbers) for name in fed}
     return session
 
@@ -83,10 +86,8 @@ def _reading_itself(
 ) -> Any:
     """The same, or None where it would go on reading from the files, or they have changed meanwhile."""
     sources = {place.source for place in copied.values()}
-    before = _mappings(sources)
     session = _handed(runtime, model, weights, folder, copied)
-    kept = _mappings(sources) == before and all(source.unmoved for source in sources)
-    return session if kept else None
+    return session if all(source.unmoved for source in sources) and not _mapped(sources) else None
 
 
 def _folder(weights: Weights) -> Path | None:
@@ -94,11 +95,10 @@ def _folder(weights: Weights) -> Path | None:
     return next((weight.place.source.path.parent for weight in weights.values() if weight.place), None)
 
 
-def _mappings(sources: Collection[Source]) -> int:
-    """How often these files are mapped into memory."""
-    paths = {str(source.path) for source in sources}
-    lines = MAPPINGS.read_text(errors="surrogateescape").splitlines()
-    return sum(line.split(maxsplit=5)[-1] in paths for line in lines)
+def _mapped(sources: Collection[Source]) -> bool:
+    """True where one of these files is mapped into the process's memory."""
+    mappings = MAPPINGS.read_text(errors="surrogateescape")
+    return any(f" {source.path}\n" in mappings for source in sources)
 
 
 def _copied(use: _Use, weights: Weights, folder: Path | None) -> Mapping[str, Place]:
