@@ -1,4 +1,4 @@
-"""How sessions come by weights: what is shared, what is read again, and what happens to the file meanwhile."""
+"""How sessions come by weights: what they share, what is read again, and what may happen to the file."""
 
 import subprocess
 import sys
@@ -186,9 +186,9 @@ print(memory("VmHWM") - start)
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system does not say")
 def test_memory_is_bounded_by_the_file(tmp_path):
-    """The kernels in two orders and the matrix once: 1.3 times the file, with what a run needs 1.7 times.
+    """The kernels in two orders and the matrix once are 1.3 times the file.
 
-    Handed over as arrays they took 5 times as much.
+    With modules, ONNX and what reading takes, 2.2 were measured; handed over as arrays, they took 5.4.
     """
     nodes = [node("Conv", ["x", "w0"], ["r0"], pads=[1] * 4)]
     weights = {"w0": normal(256, 256, 3, 3, scale=0.02)}
@@ -205,4 +205,4 @@ def test_memory_is_bounded_by_the_file(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", LARGE_NET, str(path)], check=True, capture_output=True, text=True, timeout=300
     )
-    assert int(done.stdout) < 2.4 * path.stat().st_size
+    assert int(done.stdout) < 3 * path.stat().st_size
