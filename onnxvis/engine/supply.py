@@ -47,17 +47,17 @@ def supplied(
 
     ``folder`` holds the files of further weights; ``single``: it is run on one sample at a time.
     """
+    if runtime.device != "cpu" or sum(weight.nbytes for weight in weights.values()) < SMALL:
+        return _handed(runtime, model, weights, folder)
     use = _Use(model.graph)
-    fed = _feed(model.graph, use, weights) if single and runtime.device == "cpu" else []
+    fed = _feed(model.graph, use, weights) if single else set()
     handed = {name: weight for name, weight in weights.items() if name not in fed}
     folder = folder or _folder(handed)
-    small = sum(weight.nbytes for weight in handed.values()) < SMALL
-    copied = {} if small or runtime.device != "cpu" else _copied(use, handed, folder)
+    copied = _copied(use, handed, folder)
     session = _reading_itself(runtime, model, handed, folder, copied) if copied else None
     if session is None:
         session = _handed(runtime, model, handed, folder)
-    if not small:
-        give_back()
+    give_back()
     session.fed = {name: runtime.value(weights[name].numbers) for name in fed}
     return session
 
