@@ -13,18 +13,14 @@ Writes a table with the goals, the numbers and a plot: ``results/speed.md``, ``.
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import footprint
 from .chart import draw
 from .goals import NETS, verdicts
+from .processes import in_process, progress
 from .reporting import RESULTS, circumstances, table, write
 
 TASKS = (
@@ -95,7 +91,7 @@ def _contests(chosen: argparse.Namespace) -> Iterator[Row]:
         for threads in chosen.threads:
             settings = (threads, chosen.batches, tasks, chosen.seconds, chosen.least)
             where = {"net": net, "threads": threads}
-            yield from _in_process(where, threads, _measured, net, *settings)
+            yield from in_process(where, threads, _measured, net, *settings)
 
 
 def _footprints(chosen: argparse.Namespace) -> Iterator[Row]:
@@ -103,32 +99,13 @@ def _footprints(chosen: argparse.Namespace) -> Iterator[Row]:
         if net in footprint.NETS:
             start = time.perf_counter()
             yield footprint.measure(net, chosen.processes)
-            _progress({"net": net, "task": "footprint"}, start)
-
-
-def _in_process(where: Row, threads: int, function: Callable[..., list[Row]], *arguments: Any) -> list[Row]:
-    """The rows of a process of its own; where it does not survive, a row that says so."""
-    start = time.perf_counter()
-    os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            rows = pool.submit(function, *arguments).result()
-        except BrokenProcessPool as error:
-            failed = {"all": f"the process ended early, as it does without memory: {error}"}
-            rows = [{**where, "task": "all", "batch": 0, "measures": {}, "times": {}, "failed": failed}]
-    _progress(where, start)
-    return rows
+            progress({"net": net, "task": "footprint"}, start)
 
 
 def _measured(*arguments: Any) -> list[Row]:
     from .contests import measure  # imports torch, which only this process is to pay for
 
     return measure(*arguments)
-
-
-def _progress(where: Row, start: float) -> None:
-    said = ", ".join(f"{key} {value}" for key, value in where.items())
-    print(f"{said}: {time.perf_counter() - start:.0f} s", file=sys.stderr, flush=True)
 
 
 # ---- telling -------------------------------------------------------------------------------------
