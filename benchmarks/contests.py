@@ -250,18 +250,30 @@ def _grad_cam(on: Subject) -> tuple[Any, Any, list[Any]]:
 
 
 def exported_gradient(on: Subject) -> Contest:
+    return _exported(on, "gradient", passes=2)
+
+
+def exported_lrp(on: Subject) -> Contest:
+    return _exported(on, "lrp", passes=2)
+
+
+def exported_gradcam(on: Subject) -> Contest:
+    return _exported(on, "gradcam", passes=1)
+
+
+def _exported(on: Subject, method: str, passes: int) -> Contest:
     """The explanation as a model of its own, in onnxruntime alone, against the library."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "explained.onnx"
-        on.model.export(path, "gradient", target=on.unit, outputs=("explanation",))
+        on.model.export(path, method, target=on.unit, outputs=("explanation",))
         session = on.session(str(path))
         size = sum(file.stat().st_size for file in Path(folder).iterdir())
 
     def ours() -> Any:
         return session.run(["explanation"], {"input": on.array})[0]
 
-    library = {"the library": lambda: on.explain("gradient").values}
-    return Contest(ours, library, measures={"size / the file": size / len(on.pair.data)})
+    library = {"the library": lambda: on.explain(method).values}
+    return Contest(ours, library, passes, measures={"size / the file": size / len(on.pair.data)})
 
 
 TASKS: dict[str, Callable[[Subject], Contest | None]] = {
@@ -274,6 +286,8 @@ TASKS: dict[str, Callable[[Subject], Contest | None]] = {
     "gradcam": gradcam,
     "gradcam heat map": gradcam_heat_map,
     "exported gradient": exported_gradient,
+    "exported lrp": exported_lrp,
+    "exported gradcam": exported_gradcam,
 }
 
 

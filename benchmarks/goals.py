@@ -32,6 +32,7 @@ class Goal:
         return self.limits.get(net, self.every)
 
 
+EXPORTED = {"time / the library": 1.05, "difference from the library": 1e-6, "size / the file": 1.05}
 GOALS = (
     Goal("gradient", "time / torch autograd", limits={
         "resnet50": 0.65, "resnet101": 0.65, "squeezenet1_1": 0.55, "mobilenet_v2": 0.6, "googlenet": 0.6,
@@ -43,9 +44,11 @@ GOALS = (
     Goal("gradcam", "time / pytorch-grad-cam", 0.3),
     Goal("gradcam", "time / floor", 1.15),
     Goal("gradcam heat map", "time / pytorch-grad-cam", 0.3),
-    Goal("exported gradient", "time / the library", 1.05),
-    Goal("exported gradient", "difference from the library", 1e-6),
-    Goal("exported gradient", "size / the file", 1.05),
+    *(
+        Goal(f"exported {method}", measure, limit)
+        for method in ("gradient", "lrp", "gradcam")
+        for measure, limit in EXPORTED.items()
+    ),
     Goal("footprint", "memory / torch", 0.7),
     Goal("footprint", "first heat map, seconds", limits={"squeezenet1_1": 1.0}),
     Goal("footprint", "first heat map / captum", limits={"squeezenet1_1": 0.3}),

@@ -25,7 +25,7 @@ from .reporting import RESULTS, circumstances, table, write
 
 TASKS = (
     "forward", "gradient", "guided_backprop", "lrp epsilon_plus", "lrp epsilon_gamma_box", "gradcam",
-    "gradcam heat map", "exported gradient",
+    "gradcam heat map", "exported gradient", "exported lrp", "exported gradcam",
 )  # fmt: skip
 COMPILED = "compiled gradient"
 PACKAGES = (

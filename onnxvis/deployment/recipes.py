@@ -11,7 +11,7 @@ from onnxvis.graph.analysis import channel_axes, last_spatial
 from onnxvis.ops.trace import Traced
 from onnxvis.rules import Composite
 from onnxvis.rules.composites import composite as find_composite
-from onnxvis.taxonomy.deconvolutional.cam import FORMULAS, Formula, Head
+from onnxvis.taxonomy.deconvolutional.cam import FORMULAS, Formula, Head, weighted
 from onnxvis.taxonomy.deconvolutional.relevance import relevance_pass
 from onnxvis.taxonomy.maps import extent_under
 
@@ -99,8 +99,8 @@ def cam(draft: Draft) -> Traced:
             "depends on the input; use 'gradcam'"
         )
     maps, gradients = _maps_and_gradients(draft, head.maps)
-    weights = draft.ops.sum(gradients, range(2, len(maps.shape)), keepdims=True)
-    return draft.ops.sum(weights * maps, (1,), keepdims=True)
+    weights = draft.ops.sum(gradients, range(2, len(maps.shape)))
+    return cast(Traced, weighted(draft.ops, weights, maps))
 
 
 def _from_gradients(formula: Formula) -> Recipe:

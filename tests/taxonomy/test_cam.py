@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from models import build, normal, small_cnn
 from onnx import helper
+from ops.tracing import traced
 
 import onnxvis
 from onnxvis.errors import TargetError, UnsupportedError, UsageError
+from onnxvis.ops.host import HostOps
+from onnxvis.taxonomy.deconvolutional import cam
 
 X = normal(2, 3, 12, 12, seed=5)
 UNITS = [3, 1]
@@ -337,3 +340,34 @@ def test_cam_heatmaps_are_scaled_and_resized(model):
     assert heat.min() >= 0 and heat.max() <= 1
     cam = np.maximum(e.values[:, 0], 0)
     assert heat.max() <= 1.0 and (cam.max() == 0 or heat.max() > 0.5)
+
+
+# ---- how exactly -----------------------------------------------------------------------------------
+
+
+def on_host(formula, *arrays):
+    return formula(HostOps(np.float32), *arrays)
+
+
+@pytest.mark.parametrize("name", ["gradcam", "xgradcam", "hirescam", "layercam"])
+@pytest.mark.parametrize("run", [on_host, traced], ids=["host", "traced"])
+def test_thousands_of_channels_are_added_up_without_loss(run, name):
+    """Σ over 2048 channels that mostly cancel: one sum after the other is off by 1e-6."""
+    found, exact = [], []
+    for seed in range(4):
+        maps = np.maximum(normal(1, 2048, 7, 7, seed=seed), 0)
+        gradients = np.repeat(normal(1, 2048, 1, 1, seed=seed + 9), 49).reshape(maps.shape)
+        found.append(run(cam.FORMULAS[name], maps, gradients))
+        exact.append(cam.FORMULAS[name](HostOps(np.float64), *map(np.float64, (maps, gradients))))
+    errors = [abs(a - b).max() / abs(b).max() for a, b in zip(found, exact, strict=True)]
+    assert max(errors) <= 4e-7, errors
+
+
+@pytest.mark.parametrize("channels", [1, 7, 24, 32])
+@pytest.mark.parametrize("name", cam.FORMULAS)
+def test_any_number_of_channels(name, channels):
+    """In parts or not: as much as the channels one by one."""
+    maps, gradients = normal(2, channels, 3, 2), normal(2, channels, 3, 2, seed=1)
+    parts = [cam.FORMULAS[name](HostOps(np.float64), *(a[:, [c]].astype(float) for a in (maps, gradients)))
+             for c in range(channels)]  # fmt: skip
+    np.testing.assert_allclose(on_host(cam.FORMULAS[name], maps, gradients), sum(parts), rtol=1e-4, atol=1e-5)

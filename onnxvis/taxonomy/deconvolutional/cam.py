@@ -34,12 +34,15 @@ def cam(case: Case) -> Outcome:
     maps = channels_first(record[head.maps], head.channel_axis)
     (seed,) = case.aim.ones(record).values()
     weights = head.weights(seed.reshape(len(maps), -1), maps.shape[1])
-    values = np.einsum("nc,nc...->n...", weights, maps)[:, None]
+    values = weighted(HostOps(maps.dtype), weights.astype(maps.dtype), maps)
     return case.outcome(values.astype(np.float32), record, head.maps)
 
 
 # ---- maps weighted by their gradients ------------------------------------------------------------
 
+# Channels are added up in so many parts (where their number divides).  One sum of thousands that cancel each
+# other rounds in the sixth digit, and differently in each runtime.
+PARTS = 16
 Formula = Callable[[Ops, Any, Any], Any]
 FORMULAS: dict[str, Formula] = {}
 """``formula(ops, maps, gradients)``: an N×1×… map of a layer's output and the target's gradient there, both
@@ -68,7 +71,7 @@ def _formula(name: str) -> Callable[[Formula], Formula]:
 @_formula("gradcam")
 def gradcam(ops: Ops, maps: Any, gradients: Any) -> Any:
     """Grad-CAM: a layer's maps, each weighted by its mean gradient (Selvaraju et al. 2017)."""
-    return _weighted(ops, ops.mean(gradients, _spatial(maps)), maps)
+    return weighted(ops, ops.mean(gradients, _spatial(maps)), maps)
 
 
 @_formula("gradcam++")
@@ -81,7 +84,7 @@ def gradcam_plus_plus(ops: Ops, maps: Any, gradients: Any) -> Any:
     g, whole = ops.positive(gradients), ops.sum(maps, _spatial(maps), keepdims=True)
     squared = g * g
     alpha = squared / (squared * 2.0 + squared * g * whole + 1e-6)
-    return _weighted(ops, ops.sum(alpha * g, _spatial(maps)), maps)
+    return weighted(ops, ops.sum(alpha * g, _spatial(maps)), maps)
 
 
 @_formula("xgradcam")
@@ -89,7 +92,7 @@ def xgradcam(ops: Ops, maps: Any, gradients: Any) -> Any:
     """XGrad-CAM: a layer's maps, each weighted by its gradient where it is active (Fu et al. 2020)."""
     axes = _spatial(maps)
     whole = ops.sum(maps, axes, keepdims=True) + 1e-7
-    return _weighted(ops, ops.sum(gradients * maps / whole, axes), maps)
+    return weighted(ops, ops.sum(gradients * maps / whole, axes), maps)
 
 
 @_formula("hirescam")
@@ -108,16 +111,21 @@ def _spatial(maps: Any) -> tuple[int, ...]:
     return tuple(range(2, len(maps.shape)))
 
 
-def _weighted(ops: Ops, weights: Any, maps: Any) -> Any:
+def weighted(ops: Ops, weights: Any, maps: Any) -> Any:
     """The maps added up, each times its weight (N×C): a product of matrices, without maps in between."""
     samples, channels = maps.shape[:2]
-    rows = ops.reshape(maps, (samples, channels, math.prod(maps.shape[2:])))
-    product = ops.matmul(ops.reshape(weights, (samples, 1, channels)), rows)
-    return ops.reshape(product, (samples, 1, *maps.shape[2:]))
+    parts = math.gcd(channels, PARTS)
+    rows = ops.reshape(maps, (samples * parts, channels // parts, math.prod(maps.shape[2:])))
+    sums = ops.matmul(ops.reshape(weights, (samples * parts, 1, channels // parts)), rows)
+    return ops.sum(ops.reshape(sums, (samples, parts, *maps.shape[2:])), (1,), keepdims=True)
 
 
-def _over_channels(ops: Ops, weighted: Any) -> Any:
-    return ops.sum(weighted, (1,), keepdims=True)
+def _over_channels(ops: Ops, maps: Any) -> Any:
+    """The maps added up."""
+    samples, channels = maps.shape[:2]
+    parts = math.gcd(channels, PARTS)
+    sums = ops.sum(ops.reshape(maps, (samples, parts, channels // parts, *maps.shape[2:])), (2,))
+    return ops.sum(sums, (1,), keepdims=True)
 
 
 @explainer("guided_gradcam", DECONVOLUTIONAL, shows="magnitude")
