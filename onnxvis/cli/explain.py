@@ -61,6 +61,14 @@ WORKERS = 2  # threads that read and draw pictures beside the net
 )
 @wish_options
 @model_options
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="How many pictures of the same prepared size go through the model at once, where it takes any "
+    "number. Pays on a GPU; on a CPU it takes memory and gains little.",
+)
 @output_option
 def explain(
     model: str,
@@ -68,6 +76,7 @@ def explain(
     methods: Sequence[str],
     wish: Wish,
     opening: Opening,
+    batch_size: int,
     output: str | None,
 ) -> None:
     """Explain why MODEL answers as it does for each IMAGE (or .npy array, as the net takes it).
@@ -92,7 +101,7 @@ def explain(
     for _ in overlapped(_check, pictures, workers=WORKERS):
         pass
 
-    found = _explained(opened, pictures, infos, wish)
+    found = _explained(opened, pictures, infos, wish, batch_size)
     if to.file is not None and len(pictures) * len(infos) > 1:
         _as_one_grid(found, methods, to.file)
     else:
@@ -163,14 +172,18 @@ def _row(picture: str, found: Sequence[Explanation], side: int | None = None) ->
 
 
 def _explained(
-    model: Model, pictures: Sequence[str], infos: Sequence[MethodInfo], wish: Wish
+    model: Model, pictures: Sequence[str], infos: Sequence[MethodInfo], wish: Wish, batch_size: int
 ) -> Iterator[Explained]:
     """Every picture with its explanations, one a method; a bar on stderr where there are several."""
     from tqdm import tqdm
 
     runs = [
         model.explain_each(
-            map(_read, pictures), info.name, wish.target_for(info, model), **wish.settings_for(info)
+            map(_read, pictures),
+            info.name,
+            wish.target_for(info, model),
+            batch_size=batch_size,
+            **wish.settings_for(info),
         )
         for info in infos
     ]
