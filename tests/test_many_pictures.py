@@ -1,6 +1,8 @@
 """Many pictures: the same as one by one, in order, few at a time, at the same time."""
 
+import gc
 import threading
+import weakref
 
 import numpy as np
 import onnx
@@ -13,6 +15,7 @@ from PIL import Image
 import onnxvis
 from onnxvis.cli import main
 from onnxvis.errors import ImageError, InputError, TargetError, UnknownNameError, UsageError
+from onnxvis.explanation import Explanation
 from onnxvis.overlap import overlapped
 
 X = normal(7, 3, 12, 12, seed=5)
@@ -286,10 +289,15 @@ def test_after_an_error_nothing_more_is_done():
 # ---- on the command line ---------------------------------------------------------------------------
 
 
+def explained(folder, to, *options):
+    """What ``onnxvis explain`` of a folder answers."""
+    onnx.save(small_cnn(), to / "net.onnx")
+    arguments = ["explain", str(to / "net.onnx"), str(folder), "--preprocess", "unit", "-m", "gradient"]
+    return CliRunner().invoke(main, [*arguments, "-o", str(to / "out"), *options])
+
+
 def test_a_folder_of_pictures(photos, tmp_path):
-    onnx.save(small_cnn(), tmp_path / "net.onnx")
-    arguments = ["explain", str(tmp_path / "net.onnx"), str(photos), "--preprocess", "unit", "-m", "gradient"]
-    result = CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "out")])
+    result = explained(photos, tmp_path)
     assert result.exit_code == 0, result.output
     rows = [line.split("\t") for line in result.stdout.splitlines()]
     assert [row[0] for row in rows] == [str(photos / name) for name in ("A.JPG", "b.png", "c.webp")]
@@ -305,3 +313,50 @@ def test_a_folder_without_pictures(tmp_path):
     onnx.save(small_cnn(), tmp_path / "net.onnx")
     result = CliRunner().invoke(main, ["explain", str(tmp_path / "net.onnx"), str(tmp_path)])
     assert result.exit_code == 3 and "there are no pictures in the folder" in result.stderr
+
+
+@pytest.mark.parametrize(("options", "batches"), [([], [1, 1, 1]), (["--batch-size", "2"], [2, 2])])
+def test_how_many_pictures_of_a_folder_run_together(photos, tmp_path, monkeypatch, options, batches):
+    """Three pictures: what is less than a batch is filled up."""
+    run, found = onnxvis.Model._explanation, []
+
+    def watched(self, info, name, settings, batch, wanted):
+        found.append(batch.samples)
+        return run(self, info, name, settings, batch, wanted)
+
+    monkeypatch.setattr(onnxvis.Model, "_explanation", watched)
+    result = explained(photos, tmp_path, *options)
+    assert result.exit_code == 0, result.output
+    assert found == batches and len(result.stdout.splitlines()) == 3
+
+
+@pytest.mark.parametrize("size", ["0", "-1", "two"])
+def test_no_batch(photos, tmp_path, size):
+    result = explained(photos, tmp_path, "--batch-size", size)
+    assert result.exit_code == 2 and "Invalid value for '--batch-size'" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("size", [1, 8])
+def test_few_of_many_pictures_are_in_memory(tmp_path, monkeypatch, size):
+    """Of 200 explanations a batch lives at a time, besides those that are waiting to be drawn."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (200, 4, 4, 3), np.uint8)):
+        Image.fromarray(pixels).save(folder / f"{number:03d}.png")
+    make, alive, most = Explanation.__init__, {}, 0
+
+    def watched(self, *arguments, **fields):
+        nonlocal most
+        make(self, *arguments, **fields)
+        key = object()  # one that no other gets, as an id may be
+        alive[key] = weakref.ref(self, lambda _: alive.pop(key))
+        most = max(most, len(alive))
+
+    monkeypatch.setattr(Explanation, "__init__", watched)
+    result = explained(folder, tmp_path, "--batch-size", str(size))
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 200
+    assert 1 <= most <= size + 8, most
+    gc.collect()
+    assert not alive

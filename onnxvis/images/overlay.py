@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,8 @@ __all__ = ["overlay", "place"]
 
 # How much of the photo gives way to white where the net did not see it.
 _VEIL = 0.6
+# Pixels that are blended at a time: as floats they take many times a photo's memory.
+_BAND = 1 << 16
 
 
 def overlay(
@@ -47,17 +50,31 @@ def overlay(
     for name, share in (("alpha", alpha), ("fade", fade)):
         if not 0 <= share <= 1:
             raise UsageError(f"{name} is {share}; allowed: 0 (the photo as it is) to 1 (no photo)")
+    from PIL import Image
+
     picture = read_image(photo)
     box = box or (0.0, 0.0, float(picture.width), float(picture.height))
     signed = is_signed(heat) if signed is None else signed
     # float32: photos can be large, and colours need no more.
     placed = place(scale(heat, signed, percentile).astype(np.float32), box, picture.size)
-    opacity = alpha * np.abs(placed)[..., None]
-    ground = _paled(picture, box)
-    if fade:
-        ground = _faded(ground, paint(np.zeros((1, 1)), signed, colormap), fade)
-    blended = ground * (1 - opacity) + paint(placed, signed, colormap) * opacity
-    return _image(blended)
+    seen = place(np.ones((1, 1), np.float32), box, picture.size)
+    nothing = paint(np.zeros((1, 1)), signed, colormap)
+    pixels = np.asarray(picture)
+    blended = np.empty_like(pixels)
+    for rows in _bands(*placed.shape):
+        ground = _paled(pixels[rows], seen[rows])
+        if fade:
+            ground = _faded(ground, nothing, fade)
+        opacity = alpha * np.abs(placed[rows])[..., None]
+        colours = paint(placed[rows], signed, colormap)
+        blended[rows] = np.rint(ground * (1 - opacity) + colours * opacity)
+    return Image.fromarray(blended)
+
+
+def _bands(height: int, width: int) -> Iterator[slice]:
+    """The rows of a picture, few at a time."""
+    step = max(1, _BAND // width)
+    return (slice(start, start + step) for start in range(0, height, step))
 
 
 def place(heat: NDArray[Any], box: Box, photo_size: tuple[int, int], outside: float = 0.0) -> NDArray[Any]:
@@ -87,20 +104,13 @@ def _placing(
     return weights, (centres >= start) & (centres <= end)
 
 
-def _paled(picture: Image.Image, box: Box) -> NDArray[np.float32]:
-    """The photo's pixels as floats 0..255, [H, W, 3], nearer to white outside the box."""
-    pixels = np.asarray(picture, dtype=np.float32)
-    seen = place(np.ones((1, 1), np.float32), box, picture.size)[..., None]
-    return np.asarray(pixels + (255 - pixels) * (_VEIL * (1 - seen)), dtype=np.float32)
+def _paled(pixels: NDArray[np.uint8], seen: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The photo's pixels as floats 0..255, [H, W, 3], nearer to white where ``seen`` is 0, not 1."""
+    shown = pixels.astype(np.float32)
+    return np.asarray(shown + (255 - shown) * (_VEIL * (1 - seen[..., None])), dtype=np.float32)
 
 
 def _faded(pixels: NDArray[np.float32], nothing: NDArray[np.uint8], fade: float) -> NDArray[np.float32]:
     """The photo in grey, nearer to the colour of no heat."""
     grey = pixels @ np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R 601 luma
     return np.asarray(grey[..., None] * (1 - fade) + nothing * np.float32(fade), dtype=np.float32)
-
-
-def _image(pixels: NDArray[np.float32]) -> Image.Image:
-    from PIL import Image
-
-    return Image.fromarray(np.rint(pixels).astype(np.uint8))

@@ -1,3 +1,6 @@
+import tracemalloc
+from importlib import import_module
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -103,3 +106,27 @@ def test_errors():
         overlay(GREY, np.full((3, 3), np.nan))
     with pytest.raises(ImageError):
         overlay("absent.png", np.eye(3))
+
+
+# ---- large photos --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fade", [0.0, 0.7])
+def test_band_by_band_is_the_same(fade, monkeypatch):
+    rng = np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (37, 23, 3), dtype=np.uint8))
+    heat, box = rng.standard_normal((7, 5)), (2.0, 3.0, 20.0, 30.0)
+    whole = np.asarray(overlay(photo, heat, box=box, fade=fade), int)
+    for pixels in (1, 23 * 5, 23 * 36):
+        monkeypatch.setattr(import_module("onnxvis.images.overlay"), "_BAND", pixels)
+        assert abs(np.asarray(overlay(photo, heat, box=box, fade=fade), int) - whole).max() <= 1
+
+
+def test_a_large_photo_takes_few_bytes_a_pixel():
+    """Not the sixty that several float pictures of its size would take."""
+    photo = Image.new("RGB", (2000, 1500))
+    tracemalloc.start()
+    overlay(photo, np.random.default_rng(0).random((7, 7)), fade=0.5)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most <= 24 * 2000 * 1500
