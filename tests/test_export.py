@@ -240,6 +240,21 @@ def of_opset(version):
     return model
 
 
+def test_nodes_are_called_after_the_layer_whose_rule_wrote_them(path):
+    source = small_cnn()
+    onnxvis.load(source).export(path, "gradcam", layer="relu1", outputs=["explanation"])
+    own = {node.name for node in source.graph.node}
+    names = [node.name for node in onnx.load(path).graph.node if node.name.startswith("onnxvis/")]
+    assert len(set(names)) == len(names)
+    layers = [name.partition(" at ")[2] for name in names]
+    passed = dict.fromkeys(filter(None, layers))
+    assert [*passed] == [node.name for node in source.graph.node[::-1] if node.name in passed]
+    assert {*passed} <= own
+    assert {"pool1", "conv2", "relu2"} <= {*passed}
+    assert "conv1" not in passed
+    assert not layers[-1]  # weighting and summing the maps is Grad-CAM's own
+
+
 @pytest.mark.parametrize("opset", [9, 11, 13, 17, 18, 20, 22])
 def test_opsets(opset, path):
     written = onnxvis.load(of_opset(opset)).export(path, "guided_backprop", 1)

@@ -123,7 +123,7 @@ class Draft:
                 "which works on arrays only; write the rule with the primitives of its step"
             )
         try:
-            arrived = walk(plan, self.ops, self._reader(graph), self.seeds(seed))
+            arrived = walk(plan, self.ops, self._reader(graph), self.seeds(seed), entering=self.ops.enter)
         except NotTraceableError as error:
             raise UnsupportedError(
                 f"{backward.label} cannot be exported: a rule needs real arrays ({error})"

@@ -98,9 +98,7 @@ class Nodes:
         # An unnamed output in front is one that nobody reads, except that MaxPool insists on its first.
         unread = [f"{self.prefix}{node.output} unread {i}" for i in range(position)]
         self.nodes.append(
-            helper.make_node(
-                node.op_type, inputs, [*unread, output], name=self.name(node.output), **attributes
-            )
+            helper.make_node(node.op_type, inputs, [*unread, output], name=self.name(node.name), **attributes)
         )
 
 

@@ -129,7 +129,8 @@ def trace_any(small: Plan, large: Plan, dtype: Any = np.float32) -> TracedPlan:
 def _write(plan: Plan, dtype: Any, samples: int = 1) -> _Trace:
     ops = _Ops(dtype)
     inputs = _Inputs(ops, plan.graph)
-    arrived = walk(plan, ops, inputs.kept, {name: inputs.seed(name) for name in plan.seeds})
+    seeds = {name: inputs.seed(name) for name in plan.seeds}
+    arrived = walk(plan, ops, inputs.kept, seeds, entering=ops.enter)
     results = {
         RESULT + name: ops.emit("Identity", [arrived[name]], arrived[name].shape, result_name=RESULT + name)
         for name in plan.wrt
@@ -208,7 +209,7 @@ def _node(node: Emitted) -> onnx.NodeProto:
         attributes["to"] = helper.np_dtype_to_tensor_dtype(np.dtype(attributes["to"]))
     # An unnamed output in front is one that nobody reads, except that MaxPool insists on its first.
     unread = [f"{output} unread {i}" for i in range(position)]
-    return helper.make_node(node.op_type, node.inputs, [*unread, output], **attributes)
+    return helper.make_node(node.op_type, node.inputs, [*unread, output], name=node.name, **attributes)
 
 
 def _info(entry: Traced, other: Sequence[int] | None = None) -> onnx.ValueInfoProto:

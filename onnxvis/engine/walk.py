@@ -23,12 +23,14 @@ def walk(
     read: Callable[[str], Array],
     seeds: Mapping[str, Array],
     done: Callable[[PlannedStep], None] = lambda planned: None,
+    entering: Callable[[str], None] = lambda layer: None,
 ) -> dict[str, Array]:
     """What arrives at each tensor of ``plan.wrt`` when the seeds are walked back.
 
     ``read`` gives a tensor of the forward pass as an array of the executor.  What arrives at a tensor
     from several sides is summed; it is let go of as soon as it has been passed on.  ``done`` hears of
-    every step once it is over, so that an executor can let go of what no later one reads.
+    every step once it is over, so that an executor can let go of what no later one reads; ``entering``
+    hears before it which layer's it is, and "" after the last.
     """
     arrived: dict[str, list[Array]] = {name: [seed] for name, seed in seeds.items()}
     results: dict[str, Array] = {}
@@ -42,6 +44,7 @@ def walk(
 
     for planned in plan.steps:
         node = planned.node
+        entering(node.name)
         # A step is no executor: it hands every primitive on to one.
         step = Step(  # type: ignore[abstract]
             ops, plan.graph, node, planned.rule, read, planned.settings, planned.wanted
@@ -54,6 +57,7 @@ def walk(
                 _check_shape(planned, index, g, step)
                 arrived.setdefault(node.inputs[index], []).append(g)
         done(planned)
+    entering("")
     for name in plan.wrt:
         if name not in results:
             take(name)

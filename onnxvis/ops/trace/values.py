@@ -23,12 +23,18 @@ class NotTraceableError(OnnxvisError):
 
 
 class Emitted(NamedTuple):
-    """One ONNX node to be: names of its inputs, one output, attributes."""
+    """One ONNX node to be: names of its inputs, one output, attributes; the layer whose rule wrote it."""
 
     op_type: str
     inputs: tuple[str, ...]
     output: str
     attributes: dict[str, Any]
+    layer: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called: for people who look at the graph, and at how long its nodes take."""
+        return f"{self.output} at {self.layer}" if self.layer else self.output
 
 
 class Routed(NamedTuple):

@@ -22,12 +22,17 @@ class Writer(Ops):
     def __init__(self, dtype: Any = np.float32) -> None:
         super().__init__(dtype)
         self.host = HostOps(dtype)
+        self._layer = ""
         self.nodes: list[Emitted] = []
         self.constants: dict[str, np.ndarray[Any, Any]] = {}
         self._known: dict[Any, str] = {}
         self._alive: list[Any] = []  # what ``id`` was taken of must not be collected
 
     # ---- writing ---------------------------------------------------------------------------------
+
+    def enter(self, layer: str) -> None:
+        """What is written from here on is by this layer's rule ("": by none)."""
+        self._layer = layer
 
     def working(self, value: Traced) -> Traced:
         """A graph input in the working dtype; integers and booleans as they are."""
@@ -52,7 +57,7 @@ class Writer(Ops):
         if key not in self._known:
             self._known[key] = f"v{len(self.nodes)}"
             attributes["output"] = output
-            self.nodes.append(Emitted(op_type, names, self._known[key], attributes))
+            self.nodes.append(Emitted(op_type, names, self._known[key], attributes, self._layer))
         return Traced(self, self._known[key], tuple(map(int, shape)), dtype or self.dtype, signs)
 
     def _name(self, traced: Traced) -> str:
