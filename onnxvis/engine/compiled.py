@@ -181,7 +181,7 @@ class _Inputs:
 
     def seed(self, name: str) -> Traced:
         """What the pass starts with at a tensor."""
-        return self._input(SEED + name, name, self.ops.dtype, 0)
+        return self.ops.sparse(self._input(SEED + name, name, self.ops.dtype, 0))
 
     def _input(self, name: str, tensor: str, dtype: Any, signs: int) -> Traced:
         if name not in self._read:

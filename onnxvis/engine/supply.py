@@ -142,14 +142,17 @@ class _Use:
                 self.readers.setdefault(name, []).append((node, position))
 
     def only_multiplied(self, name: str) -> bool:
-        """True for a matrix that products alone read, as their second factor: as it is, or transposed."""
+        """True for a matrix that products alone read, as their second factor: as it is, transposed, or some
+        of its rows.
+        """
         found = self.readers.get(name, ())
         return bool(found) and name not in self.given and all(self._multiplies(*each) for each in found)
 
     def _multiplies(self, node: onnx.NodeProto, position: int) -> bool:
         if node.op_type == "Transpose" and not node.domain:  # which the runtime makes part of the product
             return self.only_multiplied(node.output[0])
-        return _is_second(node, position, PRODUCTS)
+        rows = node.op_type == "Gather" and not node.domain and position == 0
+        return rows or _is_second(node, position, PRODUCTS)
 
     def only_copied(self, name: str) -> bool:
         """True for a weight of which everyone who reads it makes a copy, once."""

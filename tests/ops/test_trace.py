@@ -357,6 +357,39 @@ def test_what_stabilizes_a_sum_of_layers_is_part_of_a_bias(ops):
     assert sorted(node.op_type for node in alive(ops, result)) == ["Add", "Add", "Conv", "Conv"]
 
 
+@pytest.mark.parametrize("kept", [[], [0], [71], [3, 50, 99], range(100)])
+@pytest.mark.parametrize(("name", "shape"), [("matmul", (100, 5)), ("conv_transpose", (100, 5, 3, 2))])
+def test_a_sparse_seed_reads_the_weights_of_its_channels(name, shape, kept):
+    rng = np.random.default_rng(10)
+    g, w, x = single(np.zeros((1, 100)), rng.normal(size=shape), rng.normal(size=(1, 100, 4, 4)))
+    g[0, kept] = rng.normal(size=len(kept))
+    window = Window((3, 2), (1, 1), (1, 1), (1, 0), (4, 5), (4, 4))
+
+    def back(ops, g, w, x):
+        if name == "matmul":
+            return ops.matmul(g * 2.0, w)
+        everywhere = ops.expand(ops.reshape(g, (1, 100, 1, 1)), x.shape)
+        return ops.conv_transpose(ops.gate(everywhere * (1 / 16), x), w, window)
+
+    ops = TraceOps()
+    given = inputs(ops, [g, w, x])
+    result = back(ops, ops.sparse(given[0]), *given[1:])
+    close(run(given, result, [g, w, x]), back(HOST, g, w, x))
+    assert sum(node.op_type == "Gather" for node in alive(ops, result)) == 2
+
+
+def test_zeros_are_not_looked_for_where_something_was_added(ops):
+    g, w = inputs(ops, single(np.zeros((1, 100)), np.zeros((100, 5))))
+    ops.matmul(ops.sparse(g) + 1.0, w)
+    assert "Gather" not in [node.op_type for node in ops.nodes]
+
+
+def test_several_samples_begin_at_different_units(ops):
+    g, w = inputs(ops, single(np.zeros((2, 100)), np.zeros((100, 5))))
+    ops.matmul(ops.sparse(g), w)
+    assert [node.op_type for node in ops.nodes] == ["MatMul"]
+
+
 # ---- what cannot be traced -----------------------------------------------------------------------
 
 

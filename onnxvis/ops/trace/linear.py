@@ -18,12 +18,42 @@ __all__ = ["LinearMaps"]
 class LinearMaps(Movement):
     """The linear maps and their adjoints."""
 
+    FEW = 64  # channels up to which looking for zeros takes longer than multiplying with them
+
+    def sparse(self, g: Traced) -> Traced:
+        """g, which is 0 but for few channels: a seed mostly begins at one unit.
+
+        Products of it and a layer's weights then read the weights of these channels alone; of one sample,
+        as others begin elsewhere.
+        """
+        if len(g.shape) > 1 and g.shape[0] == 1 and g.shape[1] > self.FEW:
+            channels = g.shape[1:2]
+            sizes = self.reshape(self.sum(self.abs(g), range(2, len(g.shape))), channels)
+            one = (np.arange(*channels) == 0).astype(self.dtype)  # no product is over nothing
+            found = self.emit("NonZero", [sizes + one], (1, *channels), dtype=np.int64)
+            g.support = self.emit("Reshape", [found, self.indices([-1])], channels, dtype=np.int64)
+        return g
+
+    def _supported(self, g: Traced, w: Traced) -> tuple[Traced, Traced]:
+        """g (1×M×…) and w (M×…) without the M at which g is known to be all 0.
+
+        How many are left is known when the graph runs: what is traced has the shapes of all.
+        """
+        if g.support is None:
+            return g, w
+        return self._picked(g, g.support, 1), self._picked(w, g.support, 0)
+
+    def _picked(self, x: Traced, places: Traced, axis: int) -> Traced:
+        return self.emit("Gather", [x, places], x.shape, dtype=x.dtype, signs=x.signs, axis=axis)
+
     def matmul(self, a: Traced, b: Traced) -> Traced:
         shape = (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])
         if a.zero or b.zero:
             return self.zeros(shape)
         if a.value is not None and b.value is not None:
             return self.constant(a.value @ b.value)
+        if len(a.shape) == len(b.shape) == 2:
+            a, b = self._supported(a, b)
         return self.emit("MatMul", [a, b], shape, signs=a.signs * b.signs)
 
     def conv(self, x: Traced, w: Traced, window: Window, group: int = 1) -> Traced:
@@ -68,6 +98,7 @@ class LinearMaps(Movement):
         if all(stride == 1 for stride in window.strides):
             # A convolution with the kernel flipped and its channels exchanged: onnxruntime's blocked
             # kernels run that faster than ConvTranspose.
+            g, w = self._supported(g, w) if group == 1 else (g, w)
             return self.conv(g, self._flipped(w, group), _reversed(window), group)
         if self._best_spaced(g, shape, window, group):
             return self._spaced_transpose(g, w, window, group)

@@ -51,10 +51,11 @@ class Traced:
     ``value`` holds the array where it is a constant.  ``signs`` is +1 where the value is known to be
     ≥ 0 everywhere, −1 where it is ≤ 0, else 0.  What was written can be written in another way, where
     that is faster: ``mask``, a condition as 1 and 0 without Cast; ``shifted``, the same plus a number
-    as part of a bias; ``routed``, behind a max pooling, with less going through it.
+    as part of a bias; ``routed``, behind a max pooling, with less going through it; ``support``, in
+    products, the channels (axis 1) alone that are not all 0.
     """
 
-    __slots__ = ("dtype", "mask", "name", "ops", "routed", "shape", "shifted", "signs", "value")
+    __slots__ = ("dtype", "mask", "name", "ops", "routed", "shape", "shifted", "signs", "support", "value")
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class Traced:
         self.mask: Callable[[], Traced] | None = None
         self.shifted: Callable[[float], Traced] | None = None
         self.routed: Routed | None = None
+        self.support: Traced | None = None
 
     @property
     def zero(self) -> bool:

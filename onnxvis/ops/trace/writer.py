@@ -15,6 +15,11 @@ from .values import Emitted, Traced
 
 __all__ = ["Writer"]
 
+# Operators whose result is 0 where this operand is.
+ZERO_STAYS = {"Mul": slice(0, 2)} | dict.fromkeys(
+    ("Div", "Relu", "Neg", "Cast", "Expand", "Reshape"), slice(0, 1)
+)
+
 
 class Writer(Ops):
     """Nodes and constants (by name) that grow as rules run, and the primitives on single numbers."""
@@ -58,7 +63,9 @@ class Writer(Ops):
             self._known[key] = f"v{len(self.nodes)}"
             attributes["output"] = output
             self.nodes.append(Emitted(op_type, names, self._known[key], attributes, self._layer))
-        return Traced(self, self._known[key], tuple(map(int, shape)), dtype or self.dtype, signs)
+        result = Traced(self, self._known[key], tuple(map(int, shape)), dtype or self.dtype, signs)
+        result.support = _support(op_type, inputs, result.shape)
+        return result
 
     def _name(self, traced: Traced) -> str:
         if traced.value is not None and not traced.name:
@@ -284,4 +291,12 @@ def _shifted_sum(a: Traced, b: Traced) -> Callable[[float], Traced] | None:
         if one.shifted:
             shifted = one.shifted
             return lambda number: shifted(number) + other
+    return None
+
+
+def _support(op_type: str, inputs: Sequence[Traced | None], shape: Shape) -> Traced | None:
+    """The channels of a result that are not all 0, where an operand knows its own."""
+    for x in inputs[ZERO_STAYS.get(op_type, slice(0))]:
+        if x is not None and x.support is not None and x.shape[:2] == shape[:2]:
+            return x.support
     return None
