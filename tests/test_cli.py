@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import click
@@ -331,12 +332,19 @@ def test_interrupted(monkeypatch):
 @pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 def test_interrupted_by_a_signal(tmp_path):
     arguments = ["reconstruct", "zoo:shapes", "-s", "steps=1000000", "-o", str(tmp_path / "x.png")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "onnxvis", *arguments], stderr=subprocess.PIPE, text=True
-    )
-    time.sleep(3)
-    process.send_signal(signal.SIGINT)
-    stderr = process.communicate(timeout=30)[1]
+    # A test run in the background ignores the signal, and its children would inherit that.
+    with subprocess.Popen(
+        [sys.executable, "-m", "onnxvis", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    ) as process:
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        try:
+            stderr = process.communicate(timeout=30)[1]
+        finally:
+            process.kill()
     assert process.returncode == 130 and "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
 
