@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import onnx
 
-from onnxvis.engine.compiled import RESULT
 from onnxvis.engine.runtime import Runtime
+from onnxvis.engine.tracing import RESULT
 
 __all__ = ["BACKWARD", "FORWARD", "PRODUCTS", "Operator", "Watched"]
 

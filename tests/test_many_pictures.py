@@ -104,10 +104,10 @@ def test_a_target_for_each_and_another_number_of_pictures(model):
 
 
 def test_batches_keep_to_one_length(model):
-    before = len(model.engine._executors)
+    before = len(model.engine._joint)
     found = model.explain_each(SAMPLES, "deconvnet", 1, batch_size=3)
     assert all(e.values.base is None for e in found)
-    lengths = [dict(key[0])["x"][0] for key in list(model.engine._executors)[before:]]
+    lengths = [dict(key[0])["x"][0] for key in list(model.engine._joint)[before:]]
     assert lengths == [3]  # seven samples: 3, 3, and one that is filled up
 
 

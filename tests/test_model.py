@@ -296,9 +296,10 @@ def test_composites_combine_a_relu_pass_with_a_convolution_pass(either):
 
 def test_sessions_are_kept(model):
     model.explain(X, "gradient")
-    before = dict(model.engine._executors)
+    before = dict(model.engine._joint)
     model.explain(X * 2, "gradient")
-    assert dict(model.engine._executors) == before
+    assert dict(model.engine._joint) == before
+    assert before
 
 
 # ---- pictures ------------------------------------------------------------------------------------

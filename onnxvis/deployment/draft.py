@@ -9,15 +9,14 @@ import numpy as np
 
 from onnxvis.engine.batches import FILE, GIVEN
 from onnxvis.engine.plan import Pass, make_plan
+from onnxvis.engine.tracing import alive, reader
 from onnxvis.engine.walk import walk
 from onnxvis.errors import UnsupportedError
-from onnxvis.graph.analysis import nonnegative
 from onnxvis.graph.ir import Graph
 from onnxvis.ops.trace import Emitted, NotTraceableError, Traced, TraceOps
-from onnxvis.rules.dequantization import dequantized
+from onnxvis.target import TracedAim
 from onnxvis.taxonomy import Case
 
-from .seeds import Seeds
 from .weights import Held, held
 
 __all__ = ["Draft", "DraftOps", "batch_shapes"]
@@ -74,7 +73,7 @@ class Draft:
         double = any(case.graph.value(name).dtype == np.float64 for name in case.aim.tensors)
         self.ops = DraftOps(np.float64 if double else np.float32, held(case.graph, case.engine.file.graph))
         given = Traced(self.ops, GIVEN + target, (self.samples,), np.int64) if target else None
-        self.seeds = Seeds(self.ops, case.aim, self.read, given)
+        self.seeds = TracedAim(self.ops, case.aim, self.read, given)
         self.outputs: dict[str, Traced] = {}
 
     @property
@@ -91,22 +90,7 @@ class Draft:
         return self._reader(self.graph(name))(name)
 
     def _reader(self, graph: Graph) -> Callable[[str], Traced]:
-        positive, file = nonnegative(graph), self.case.engine.file_graph
-
-        def read(name: str) -> Traced:
-            if name in graph.quantized and name not in file.values:
-                found: Traced = dequantized(graph.quantized[name], self.ops, whole)
-                return found
-            dtype = graph.value(name).dtype or np.dtype(np.float32)
-            return self.ops.working(
-                Traced(self.ops, FILE + name, graph.shape(name), dtype, int(name in positive))
-            )
-
-        def whole(name: str) -> Traced:
-            content = graph.constant(name)
-            return read(name) if content is None else self.ops.constant(content)
-
-        return read
+        return reader(self.ops, graph, self.case.engine.file_graph.values)
 
     def propagate(self, backward: Pass, wrt: str | None = None, seed: str = "one") -> Traced:
         """Walk the target's seed back to ``wrt`` (default: the input): what arrives there.
@@ -141,13 +125,7 @@ class Draft:
     @property
     def nodes(self) -> list[Emitted]:
         """The nodes that the outputs depend on."""
-        wanted = {output.name for output in self.outputs.values()}
-        kept = []
-        for node in reversed(self.ops.nodes):
-            if node.output in wanted:
-                wanted.update(node.inputs)
-                kept.append(node)
-        return kept[::-1]
+        return alive(self.ops.nodes, [output.name for output in self.outputs.values()])
 
 
 def batch_shapes(small: Draft, large: Draft) -> Mapping[str, tuple[int | None, ...]]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxvis.engine.batches import SAMPLES, Nodes, for_any_batch, for_one_batch
+from onnxvis.engine.batches import SAMPLES, Nodes, for_any_batch, for_one_batch, fresh_prefix
 from onnxvis.engine.engine import Engine
 from onnxvis.errors import UsageError
 from onnxvis.inputs import Batch
@@ -100,9 +100,7 @@ class _Layout:
 
     @classmethod
     def of(cls, subject: Subject, form: Form, taken: set[str]) -> _Layout:
-        prefix = "onnxvis/"
-        while any(name.startswith(prefix) for name in taken):
-            prefix = f"{prefix[:-1]}_/"
+        prefix = fresh_prefix(taken)
         names = {name: _free(name, taken) for name in (*OUTPUTS, "target", "pictures")}
         free = subject.engine.free_batch
         fixed = max((array.shape[0] for array in subject.blank.values() if array.ndim), default=1)

@@ -7,7 +7,7 @@ differs, it depends on the number of samples, and the two say how.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -21,7 +21,17 @@ from onnxvis.ops.trace import Emitted
 if TYPE_CHECKING:
     from onnxvis.ops.trace.writer import Writer
 
-__all__ = ["FILE", "GIVEN", "LARGE", "SAMPLES", "Nodes", "Trace", "for_any_batch", "for_one_batch"]
+__all__ = [
+    "FILE",
+    "GIVEN",
+    "LARGE",
+    "SAMPLES",
+    "Nodes",
+    "Trace",
+    "for_any_batch",
+    "for_one_batch",
+    "fresh_prefix",
+]
 
 # How names of tensors begin that the trace does not compute: the file's, and inputs that are added to it.
 FILE, GIVEN = "file ", "given "
@@ -29,6 +39,14 @@ LARGE = 256  # elements from which on it matters how a constant is stored
 # Two numbers of samples that no other length in a net is likely to be: what they alone explain is a batch.
 SAMPLES = (19, 23)
 Array = np.ndarray[Any, Any]
+
+
+def fresh_prefix(taken: Collection[str]) -> str:
+    """What new names may begin with, as none that is taken does."""
+    prefix = "onnxvis/"
+    while any(name.startswith(prefix) for name in taken):
+        prefix = f"{prefix[:-1]}_/"
+    return prefix
 
 
 class Trace(Protocol):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,21 +14,20 @@ from onnxvis.graph.analysis import nonnegative
 from onnxvis.graph.ir import Graph
 from onnxvis.graph.stored import Weight, Weights
 from onnxvis.graph.weights import detached
-from onnxvis.ops.trace import Emitted, Traced, TraceOps
+from onnxvis.ops.trace import Emitted, Traced
 
 from .batches import SAMPLES, for_any_batch
 from .forward import Record
 from .plan import Plan
 from .runtime import Runtime
 from .supply import supplied
-from .walk import walk
+from .tracing import EMBEDDED, RESULT, PlanOps, Written, write
 
 __all__ = ["CompiledExecutor", "trace"]
 
 OPSET, IR_VERSION = 18, 8
-# Names of the traced model's inputs and outputs; no other name in it starts like this.
-KEPT, SEED, RESULT = "kept ", "seed of ", "result at "
-EMBEDDED = 65536  # bytes up to which a constant is part of the model
+# Names of the traced model's inputs; no other name in it starts like this.
+KEPT, SEED = "kept ", "seed of "
 
 
 class CompiledExecutor:
@@ -74,76 +72,38 @@ class TracedPlan(NamedTuple):
     weights: Weights
 
 
-class _Ops(TraceOps):
-    """The tracing executor; of the model's weights only names are written down.
-
-    What is made of them (flipped, clipped, squared) are nodes, which onnxruntime computes once.
-    """
-
-    def __init__(self, dtype: Any) -> None:
-        super().__init__(dtype)
-        self.weights: Weights = {}
-        self._names: dict[Weight, str] = {}
-
-    def weight(self, weight: Weight) -> Traced:
-        if weight.dtype.kind != "f" or len(weight.shape) < 2 or weight.nbytes <= EMBEDDED:
-            return self.constant(weight.numbers)
-        name = self._names.setdefault(weight, f"w{len(self._names)}")
-        self.weights[name] = weight
-        return self.working(Traced(self, name, weight.shape, weight.dtype))
-
-
-@dataclass(frozen=True)
-class _Trace:
-    """What the rules of a plan wrote down: nodes that count, the inputs that they read, the results."""
-
-    samples: int
-    ops: _Ops
-    nodes: list[Emitted]
-    inputs: dict[str, Traced]
-    results: dict[str, Traced]
-
-
 def trace(plan: Plan, dtype: Any = np.float32) -> TracedPlan:
     """Run the plan's rules on traced values; NotTraceableError where one needs real arrays."""
-    written = _write(plan, dtype)
-    used = {name for node in written.nodes for name in node.inputs}
+    written, declared = _write(plan, dtype)
+    used = written.used
     constants = {name: array for name, array in written.ops.constants.items() if name in used}
-    inputs = [_info(entry) for entry in written.inputs.values()]
+    inputs = [_info(entry) for entry in declared.values()]
     outputs = [_info(entry) for entry in written.results.values()]
     return _as_model([_node(node) for node in written.nodes], inputs, outputs, constants, written.ops.weights)
 
 
 def trace_any(small: Plan, large: Plan, dtype: Any = np.float32) -> TracedPlan:
     """The same for any number of samples, from the plans for ``batches.SAMPLES``."""
-    one, other = (_write(plan, dtype, n) for plan, n in zip((small, large), SAMPLES, strict=True))
-    varying = [name for name, entry in one.inputs.items() if entry.shape[:1] != other.inputs[name].shape[:1]]
-    if one.inputs.keys() != other.inputs.keys() or not varying:
+    (one, ones), (other, others) = (
+        _write(plan, dtype, n) for plan, n in zip((small, large), SAMPLES, strict=True)
+    )
+    varying = [name for name, entry in ones.items() if entry.shape[:1] != others[name].shape[:1]]
+    if ones.keys() != others.keys() or not varying:
         raise UnsupportedError("the way back does not depend on the number of samples as its inputs do")
     joint = for_any_batch(one, other, "", varying[0])
-    inputs = [_info(entry, other.inputs[name].shape) for name, entry in one.inputs.items()]
+    inputs = [_info(entry, others[name].shape) for name, entry in ones.items()]
     outputs = [_info(entry, other.results[name].shape) for name, entry in one.results.items()]
     return _as_model(joint.nodes, inputs, outputs, joint.constants, one.ops.weights)
 
 
-def _write(plan: Plan, dtype: Any, samples: int = 1) -> _Trace:
-    ops = _Ops(dtype)
+def _write(plan: Plan, dtype: Any, samples: int = 1) -> tuple[Written, dict[str, Traced]]:
+    """What the rules write, and the inputs that it reads."""
+    ops = PlanOps(dtype)
     inputs = _Inputs(ops, plan.graph)
     seeds = {name: inputs.seed(name) for name in plan.seeds}
-    arrived = walk(plan, ops, inputs.kept, seeds, entering=ops.enter)
-    results = {
-        RESULT + name: ops.emit("Identity", [arrived[name]], arrived[name].shape, result_name=RESULT + name)
-        for name in plan.wrt
-    }
-    nodes = _alive(ops.nodes, [result.name for result in results.values()])
-    used = {name for node in nodes for name in node.inputs}
-    return _Trace(
-        samples,
-        ops,
-        nodes,
-        {name: entry for name, entry in inputs.declared.items() if name in used},
-        {name: Traced(ops, name, result.shape, ops.dtype) for name, result in results.items()},
-    )
+    written = write(plan, ops, inputs.kept, seeds, samples)
+    used = written.used
+    return written, {name: entry for name, entry in inputs.declared.items() if name in used}
 
 
 def _as_model(
@@ -168,7 +128,7 @@ def _as_model(
 class _Inputs:
     """The traced model's inputs: each is ``declared`` when it is first read."""
 
-    def __init__(self, ops: TraceOps, graph: Graph) -> None:
+    def __init__(self, ops: PlanOps, graph: Graph) -> None:
         self.ops, self.graph = ops, graph
         self.declared: dict[str, Traced] = {}
         self._read: dict[str, Traced] = {}
@@ -188,17 +148,6 @@ class _Inputs:
             self.declared[name] = Traced(self.ops, name, self.graph.shape(tensor), dtype, signs)
             self._read[name] = self.ops.working(self.declared[name])
         return self._read[name]
-
-
-def _alive(nodes: Sequence[Emitted], outputs: Sequence[str]) -> list[Emitted]:
-    """Nodes that an output depends on; the outputs under their own names."""
-    wanted = set(outputs)
-    kept = []
-    for node in reversed(nodes):
-        if node.output in wanted:
-            wanted.update(node.inputs)
-            kept.append(node)
-    return kept[::-1]
 
 
 def _node(node: Emitted) -> onnx.NodeProto:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from onnxvis.errors import UnsupportedError, UsageError
+from onnxvis.errors import ModelError, UnsupportedError, UsageError
 from onnxvis.graph.canonical import canonicalize
 from onnxvis.graph.ir import Graph, Quantized
 from onnxvis.graph.load import ModelFile
@@ -24,6 +25,7 @@ from .compiled import CompiledExecutor
 from .device import DeviceExecutor
 from .forward import Forward, Record
 from .host import HostExecutor
+from .joint import OLDEST, JointExecutor, TracedStart
 from .mixed import MixedExecutor
 from .plan import Pass, make_plan
 from .runtime import Runtime
@@ -43,6 +45,8 @@ class Engine:
     """
 
     PLANS, GRAPHS = 16, 16  # how many are kept
+    # Bytes of weights in joint sessions, each of which holds those of the forward pass once more.
+    JOINT = 256 << 20
 
     def __init__(self, file: ModelFile, runtime: Runtime, executor: str = "auto") -> None:
         if executor not in ("auto", "compiled", "host", "device"):
@@ -58,7 +62,9 @@ class Engine:
         self.graph = canonicalize(self.file_graph)
         self._graphs: OrderedDict[Hashable, Graph] = OrderedDict()
         self._executors: OrderedDict[Hashable, Executor] = OrderedDict()
-        self._compiled: set[Hashable] = set()  # what was compiled for one number of samples
+        self._joint: OrderedDict[Hashable, JointExecutor] = OrderedDict()
+        self._apart: set[Hashable] = set()  # what cannot be one session
+        self._compiled: dict[Hashable, Hashable] = {}  # for which number of samples something was first
         self._fixed: set[Hashable] = set()  # what cannot be for any number
 
     @property
@@ -109,7 +115,7 @@ class Engine:
         def build() -> Executor:
             return self._build(self.specialized(feeds, (*seeds, *wrt)), backward, seeds, wrt)
 
-        if fixed not in self._executors and every in self._compiled - self._fixed:
+        if fixed not in self._executors and self._for_another(every, feeds) and every not in self._fixed:
             try:
                 return _kept(
                     self._executors,
@@ -121,8 +127,60 @@ class Engine:
                 self._fixed.add(every)
         executor = _kept(self._executors, fixed, self.PLANS, build)
         if self.free_batch and isinstance(executor, CompiledExecutor):
-            self._compiled.add(every)
+            self._compiled.setdefault(every, _shapes(feeds))
         return executor
+
+    def _for_another(self, every: Hashable, feeds: Seeds) -> bool:
+        """True where the same was compiled for another number of samples."""
+        return self._compiled.get(every, _shapes(feeds)) != _shapes(feeds)
+
+    def _joint_executor(
+        self,
+        feeds: Seeds,
+        start: object,
+        at: tuple[str, ...],
+        passes: Sequence[tuple[Pass, Iterable[str]]],
+        also: tuple[str, ...],
+    ) -> JointExecutor | None:
+        """What runs both passes as one session (as ``vjps`` has them); None where they stay two.
+
+        So they do where the seeds cannot be traced, for the second number of samples (``backward`` has an
+        executor for all of them then), and once sessions hold ``JOINT`` bytes.
+        """
+        which = getattr(start, "key", None)
+        if which is None or len(passes) > 1 or not self._joinable:
+            return None
+        ((backward, names),) = passes
+        wrt = tuple(names)
+        task = (backward.key, at, wrt, registry.version)
+        every, key = (_open_shapes(feeds), *task), (_shapes(feeds), *task, which, also)
+
+        def build() -> JointExecutor:
+            graph = self.specialized(feeds, (*at, *wrt))
+            plan = make_plan(graph, backward, at, wrt)
+            return JointExecutor(plan, cast(TracedStart, start), also, self.forward, self._dtype(graph, at))
+
+        if key not in self._joint:
+            held = (len(self._joint) + 1) * sum(weight.nbytes for weight in self.file.weights.values())
+            if key in self._apart or self._for_another(every, feeds) or held > self.JOINT:
+                return None
+        try:
+            found = _kept(self._joint, key, self.PLANS, build)
+        except (NotTraceableError, ModelError, UnsupportedError):
+            self._apart.add(key)
+            return None
+        if self.free_batch:
+            self._compiled.setdefault(every, _shapes(feeds))
+        return found
+
+    @cached_property
+    def _joinable(self) -> bool:
+        """Whether rules can be written behind the file's own nodes, to be run by onnxruntime on a CPU.
+
+        What a quantised file is fused to depends on who reads its tensors.
+        """
+        on_cpu = self.executor in ("auto", "compiled") and self.runtime.device == "cpu"
+        return on_cpu and self.file.graph.opsets.get("", 0) >= OLDEST and not self.graph.quantized
 
     def _for_any_batch(
         self, feeds: Seeds, backward: Pass, seeds: tuple[str, ...], wrt: tuple[str, ...]
@@ -217,7 +275,11 @@ class Engine:
         also: Iterable[str] = (),
     ) -> tuple[Record, list[dict[str, np.ndarray[Any, Any]]]]:
         """One forward pass, and all these backward passes, each to tensors of its own (else as ``vjp``)."""
-        at, also = tuple(at), tuple(also)
+        at, also, passes = tuple(at), tuple(also), [*passes]
+        joint = self._joint_executor(feeds, seed, at, passes, also)
+        if joint is not None:
+            record, arrived = joint.run(feeds, cast(TracedStart, seed))
+            return record, [arrived]
         executors = [self.backward(feeds, backward, at, wrt) for backward, wrt in passes]
         record = self.run(feeds, (*(name for each in executors for name in each.needs), *at, *also))
         seeds = seed(record) if callable(seed) else seed

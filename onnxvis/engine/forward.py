@@ -103,7 +103,7 @@ class Forward:
             if wanted <= held and few and (single or not fed):
                 self._sessions.move_to_end((held, fed))
                 return session
-        model, held = self._tapped(wanted)
+        model, held = self.tapped(wanted)
         given = {tensor.name for tensor in model.graph.initializer}
         weights = {name: weight for name, weight in self.file.weights.items() if name in given}
         session = supplied(self.runtime, model, weights, self.file.folder, single)
@@ -112,7 +112,7 @@ class Forward:
             self._sessions.popitem(last=False)
         return session
 
-    def _tapped(self, wanted: frozenset[str]) -> tuple[onnx.ModelProto, frozenset[str]]:
+    def tapped(self, wanted: frozenset[str]) -> tuple[onnx.ModelProto, frozenset[str]]:
         """A model that gives these tensors, and all that it gives.
 
         The file as it is, unless much of it is of no use for them (other heads, say), or weights are read

@@ -15,7 +15,7 @@ from onnxvis.engine.forward import Record
 from onnxvis.engine.plan import Pass
 from onnxvis.errors import UnknownNameError, UsageError
 from onnxvis.graph.ir import Graph
-from onnxvis.target import Aim
+from onnxvis.target import Aim, Start
 
 __all__ = ["METHODS", "Case", "MethodInfo", "Outcome", "explainer", "find", "methods", "reconstructor"]
 
@@ -79,10 +79,7 @@ class Case:
         """Walk the target's seed back in several ways (a pass, and to which tensor) after one forward pass:
         what arrived in each, and the record.
         """
-
-        def start(record: Record) -> Seeds:
-            return self.aim.seeds(record, seed)
-
+        start = Start(self.aim, seed)
         also = [*self.aim.reads, *(wrt for _, wrt in ways)]
         passes = [(backward, [wrt]) for backward, wrt in ways]
         record, found = self.engine.vjps(self.feeds, start, self.aim.tensors, passes, also)

@@ -42,7 +42,7 @@ def test_every_number_of_samples_agrees_with_the_host(method, settings):
         x = normal(samples, 3, 18, 18)
         ours, theirs = (model.explain(x, method, target=2, **settings).values for model in (compiled, host))
         np.testing.assert_allclose(ours, theirs, atol=2e-5 * abs(theirs).max())
-    assert len(compiled.engine._executors) == 2
+    assert (len(compiled.engine._joint), len(compiled.engine._executors)) == (1, 1)
 
 
 def test_what_depends_on_the_number_itself_is_compiled_for_each():
@@ -66,7 +66,7 @@ def test_a_fixed_batch_has_no_other():
     model = onnxvis.load(given, threads=1)
     model.explain(normal(2, 3, 18, 18), "gradient", target=1)
     model.explain(normal(4, 3, 18, 18), "gradient", target=1)
-    assert len(model.engine._executors) == 1
+    assert (len(model.engine._joint), len(model.engine._executors)) == (1, 0)
 
 
 def test_shapes_that_only_a_run_can_tell_are_not_found_by_running_many_samples(monkeypatch):

@@ -12,6 +12,7 @@ from onnx import helper
 
 import onnxvis
 from onnxvis.engine import supply
+from onnxvis.engine.engine import Engine
 from onnxvis.errors import ModelError
 
 node = helper.make_node
@@ -54,7 +55,8 @@ def path(tmp_path):
 
 def sessions(model):
     engine = model.engine
-    return [*engine.forward._sessions.values(), *(each.session for each in engine._executors.values())]
+    executors = [*engine._joint.values(), *engine._executors.values()]
+    return [*engine.forward._sessions.values(), *(each.session for each in executors)]
 
 
 def gradient(model, x=X, method="gradient"):
@@ -69,13 +71,16 @@ def test_reading_from_the_file_changes_nothing(path):
 
 
 @pytest.mark.parametrize("transposed", [True, False])
-def test_a_large_matrix_is_in_memory_once(tmp_path, transposed):
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_large_matrix_is_in_memory_once(tmp_path, transposed, count, monkeypatch):
+    """However many sessions run both passes."""
+    if count == 2:
+        monkeypatch.setattr(Engine, "JOINT", -1)
     onnx.save(net(transposed), tmp_path / "net.onnx")
     model = onnxvis.load(tmp_path / "net.onnx", threads=1)
     found = gradient(model)
-    assert len(sessions(model)) == 2
     places = {value.data_ptr() for session in sessions(model) for value in session.fed.values()}
-    assert [len(session.fed) for session in sessions(model)] == [1, 1]
+    assert [len(session.fed) for session in sessions(model)] == [1] * count
     assert len(places) == 1
     assert places == {model.engine.file.weights["w3"].numbers.ctypes.data}
     reference = gradient(onnxvis.load(net(transposed), executor="host", threads=1))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from onnxvis.engine.compiled import _alive
+from onnxvis.engine import tracing
 from onnxvis.ops.host import HostOps
 from onnxvis.ops.trace import NotTraceableError, Traced, TraceOps
 from onnxvis.ops.window import Window
@@ -136,7 +136,7 @@ def test_a_gate_behind_the_maximum_of_something_else():
 
 def alive(ops, result):
     """The nodes that a result depends on."""
-    return _alive(ops.nodes, [result.name])
+    return tracing.alive(ops.nodes, [result.name])
 
 
 def test_negative_padding_in_front_is_cut_off():

@@ -297,6 +297,13 @@ def _shifted_sum(a: Traced, b: Traced) -> Callable[[float], Traced] | None:
 def _support(op_type: str, inputs: Sequence[Traced | None], shape: Shape) -> Traced | None:
     """The channels of a result that are not all 0, where an operand knows its own."""
     for x in inputs[ZERO_STAYS.get(op_type, slice(0))]:
-        if x is not None and x.support is not None and x.shape[:2] == shape[:2]:
+        if x is not None and x.support is not None and _same_channels(op_type, x.shape, shape):
             return x.support
     return None
+
+
+def _same_channels(op_type: str, before: Shape, after: Shape) -> bool:
+    """True where the second axis is what it was; samples may be repeated on the way."""
+    if op_type == "Reshape":
+        return before[:2] == after[:2]
+    return len(before) == len(after) and before[1] == after[1]

@@ -1,22 +1,26 @@
-"""Where an explanation starts, on traced values: what ``target.Aim`` computes on arrays."""
+"""Where an explanation starts, on traced values: what ``Aim`` computes on arrays."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
 from onnxvis.errors import UnsupportedError
-from onnxvis.ops.trace import Traced, TraceOps
-from onnxvis.target.aims import Aim, ArrayAim, SumAim, UnitAim
 
-__all__ = ["Seeds"]
+from .aims import Aim, ArrayAim, SumAim, UnitAim
 
-Read = Callable[[str], Traced]
+if TYPE_CHECKING:
+    from onnxvis.ops.trace import Traced, TraceOps
+
+__all__ = ["TracedAim"]
+
+Read: TypeAlias = "Callable[[str], Traced]"
 
 
-class Seeds:
+class TracedAim:
     """The seeds of a target, its score and its units.
 
     ``read``: tensors of the forward pass; ``given``: the unit to explain of each sample, int64; where it is
@@ -114,6 +118,7 @@ class _Unit:
     def ones(self) -> Traced:
         """1 (a mask's weights) at the target and 0 elsewhere, in a shape that broadcasts to the tensor's."""
         ones, places = self._at_units(), self._at_positions()
+        ones.support = self._support()
         if places is not None:
             ones = ones * places
         elif self.aim.mean:
@@ -128,6 +133,15 @@ class _Unit:
         if self.given is None and known is not None and len(set(known)) == 1:
             return self.ops.constant(np.eye(1, count, known[0]).reshape(along))
         return self._equal(self.ops.constant(np.arange(count).reshape(along)), self._column(self.units))
+
+    def _support(self) -> Traced | None:
+        """The one channel that counts, where it is the same for all samples."""
+        if self.axis != 1 or self.y.shape != self.shape:
+            return None
+        known = self.aim.units
+        if self.given is None and known is not None and len(set(known)) == 1:
+            return self.ops.constant(np.array(known[:1], np.int64))
+        return self.units if self.samples == 1 else None
 
     def _at_positions(self) -> Traced | None:
         """What each position counts; None for all of them alike."""
