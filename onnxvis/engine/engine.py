@@ -27,13 +27,14 @@ from .forward import Forward, Record
 from .host import HostExecutor
 from .joint import OLDEST, JointExecutor, TracedStart
 from .mixed import MixedExecutor
-from .plan import Pass, make_plan
+from .plan import Pass, Way, make_plan
 from .runtime import Runtime
 
 __all__ = ["Engine", "Executor"]
 
 Executor = CompiledExecutor | DeviceExecutor | HostExecutor | MixedExecutor
-Seeds = Mapping[str, np.ndarray[Any, Any]]
+Array = np.ndarray[Any, Any]
+Seeds = Mapping[str, Array]
 T = TypeVar("T")
 
 
@@ -139,7 +140,7 @@ class Engine:
         feeds: Seeds,
         start: object,
         at: tuple[str, ...],
-        passes: Sequence[tuple[Pass, Iterable[str]]],
+        ways: Sequence[Way],
         also: tuple[str, ...],
     ) -> JointExecutor | None:
         """What runs both passes as one session (as ``vjps`` has them); None where they stay two.
@@ -148,17 +149,18 @@ class Engine:
         executor for all of them then), and once sessions hold ``JOINT`` bytes.
         """
         which = getattr(start, "key", None)
-        if which is None or len(passes) > 1 or not self._joinable:
+        if which is None or len(ways) > 1 or not self._joinable:
             return None
-        ((backward, names),) = passes
-        wrt = tuple(names)
+        ((backward, wrt, finish),) = ways
         task = (backward.key, at, wrt, registry.version)
-        every, key = (_open_shapes(feeds), *task), (_shapes(feeds), *task, which, also)
+        every = (_open_shapes(feeds), *task)
+        key = (_shapes(feeds), *task, which, also, finish and finish.key)
 
         def build() -> JointExecutor:
             graph = self.specialized(feeds, (*at, *wrt))
             plan = make_plan(graph, backward, at, wrt)
-            return JointExecutor(plan, cast(TracedStart, start), also, self.forward, self._dtype(graph, at))
+            dtype = self._dtype(graph, at)
+            return JointExecutor(plan, cast(TracedStart, start), also, self.forward, dtype, finish)
 
         if key not in self._joint:
             held = (len(self._joint) + 1) * sum(weight.nbytes for weight in self.file.weights.values())
@@ -238,7 +240,7 @@ class Engine:
         record = self.forward.run(feeds, (*(n for n in names if n not in absent), *sources))
         ops = HostOps(np.float32)
 
-        def read(name: str) -> np.ndarray[Any, Any]:
+        def read(name: str) -> Array:
             content = self.graph.constant(name)
             return record[name] if content is None else content
 
@@ -257,13 +259,13 @@ class Engine:
         wrt: Iterable[str],
         backward: Pass,
         also: Iterable[str] = (),
-    ) -> tuple[Record, dict[str, np.ndarray[Any, Any]]]:
+    ) -> tuple[Record, dict[str, Array]]:
         """One forward and one backward pass.
 
         ``seed``: arrays by tensor name, or a function of the record that makes them, for the tensors
         ``at``; ``also``: further tensors to keep.  Returns the record of these and what arrived at ``wrt``.
         """
-        record, (arrived,) = self.vjps(feeds, seed, at, [(backward, wrt)], also)
+        record, (arrived,) = self.vjps(feeds, seed, at, [Way(backward, tuple(wrt))], also)
         return record, arrived
 
     def vjps(
@@ -271,21 +273,34 @@ class Engine:
         feeds: Seeds,
         seed: Callable[[Record], Seeds] | Seeds,
         at: Iterable[str],
-        passes: Iterable[tuple[Pass, Iterable[str]]],
+        ways: Sequence[Way],
         also: Iterable[str] = (),
-    ) -> tuple[Record, list[dict[str, np.ndarray[Any, Any]]]]:
-        """One forward pass, and all these backward passes, each to tensors of its own (else as ``vjp``)."""
-        at, also, passes = tuple(at), tuple(also), [*passes]
-        joint = self._joint_executor(feeds, seed, at, passes, also)
+    ) -> tuple[Record, list[dict[str, Array]]]:
+        """One forward pass, and all these ways back (else as ``vjp``)."""
+        at, also = tuple(at), tuple(also)
+        joint = self._joint_executor(feeds, seed, at, ways, also)
         if joint is not None:
             record, arrived = joint.run(feeds, cast(TracedStart, seed))
             return record, [arrived]
-        executors = [self.backward(feeds, backward, at, wrt) for backward, wrt in passes]
+        executors = [self.backward(feeds, way.backward, at, way.wrt) for way in ways]
+        also = (*also, *(name for way in ways if way.finish for name in way.wrt))
         record = self.run(feeds, (*(name for each in executors for name in each.needs), *at, *also))
         seeds = seed(record) if callable(seed) else seed
         kept, parts = record.only((*at, *also)), [record.only(each.needs) for each in executors]
         del record  # an executor may let go of what it has used: nobody else is to hold it
-        return kept, [each.backward(part, seeds) for each, part in zip(executors, parts, strict=True)]
+        found = (each.backward(part, seeds) for each, part in zip(executors, parts, strict=True))
+        return kept, [_finished(way, arrived, kept) for way, arrived in zip(ways, found, strict=True)]
+
+
+def _finished(way: Way, arrived: dict[str, Array], record: Record) -> dict[str, Array]:
+    """What a way makes of what arrived."""
+    if way.finish is None:
+        return arrived
+    made = {}
+    for name, g in arrived.items():
+        ops = HostOps(g.dtype)
+        made[name] = np.asarray(way.finish.function(ops, ops.constant(record[name]), g))
+    return made
 
 
 def _open_shapes(feeds: Seeds) -> Hashable:

@@ -20,7 +20,7 @@ from onnxvis.ops.trace import Traced, TraceOps
 
 from .batches import FILE, GIVEN, for_one_batch, fresh_prefix
 from .forward import Forward, Record
-from .plan import Plan
+from .plan import Finish, Plan
 from .supply import reads, supplied
 from .tracing import EMBEDDED, RESULT, PlanOps, Written, reader, write
 
@@ -48,19 +48,26 @@ class TracedStart(Protocol):
 class JointExecutor:
     """Runs a plan behind the forward pass that it belongs to.
 
-    ``keep``: tensors of the forward pass to hand out.  Raises NotTraceableError where a rule needs real
-    arrays, ModelError where onnxruntime refuses the model: a file of an older opset may lack an operator.
+    ``keep``: tensors of the forward pass to hand out; ``finish``: see ``Way``.  Raises NotTraceableError
+    where a rule needs real arrays, ModelError where onnxruntime refuses the model: a file of an older opset
+    may lack an operator.
     """
 
     name = "joint"
 
     def __init__(
-        self, plan: Plan, start: TracedStart, keep: Iterable[str], forward: Forward, dtype: Any = np.float32
+        self,
+        plan: Plan,
+        start: TracedStart,
+        keep: Iterable[str],
+        forward: Forward,
+        dtype: Any = np.float32,
+        finish: Finish | None = None,
     ) -> None:
         self.plan, self.runtime, file = plan, forward.runtime, forward.file
         self.keep = [name for name in dict.fromkeys(keep) if name not in file.graph.inputs]
         self._prefix = fresh_prefix({*file.graph.values, *file.graph.producers})
-        written = _write(plan, start, file, self._prefix, dtype)
+        written = _write(plan, start, file, self._prefix, dtype, finish)
         taps = {*self.keep, *(name.removeprefix(FILE) for name in written.used)}
         model, _ = forward.tapped(frozenset(taps.intersection(file.graph.producers)))
         weights = _append(model, written, self._prefix, start.inputs, self.keep)
@@ -70,7 +77,7 @@ class JointExecutor:
         self._inputs = {entry.name for entry in self.session.get_inputs()}
 
     def run(self, feeds: Mapping[str, Array], start: TracedStart) -> tuple[Record, dict[str, Array]]:
-        """Both passes: what is kept of the first, and what arrives at ``plan.wrt``."""
+        """Both passes: what is kept of the first, and what arrives at ``plan.wrt`` (or is made of it)."""
         raw = {name: self.runtime.value(array) for name, array in feeds.items()}
         given = {self._prefix + name: self.runtime.value(array) for name, array in start.inputs.items()}
         fed = {name: value for name, value in {**raw, **given}.items() if name in self._inputs}
@@ -80,14 +87,16 @@ class JointExecutor:
         return record, {name: values[RESULT + name].numpy() for name in self.plan.wrt}
 
 
-def _write(plan: Plan, start: TracedStart, file: ModelFile, prefix: str, dtype: Any) -> Written:
+def _write(
+    plan: Plan, start: TracedStart, file: ModelFile, prefix: str, dtype: Any, finish: Finish | None
+) -> Written:
     ops = PlanOps(dtype, file.weights)
     read = reader(ops, plan.graph, file.graph.values)
     given = {
         name: Traced(ops, GIVEN + prefix + name, array.shape, array.dtype)
         for name, array in start.inputs.items()
     }
-    return write(plan, ops, read, start.traced(ops, read, given))
+    return write(plan, ops, read, start.traced(ops, read, given), finish=finish)
 
 
 def _append(

@@ -5,19 +5,20 @@ Everything is resolved before anything runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onnxvis.errors import MissingRuleError, TargetError, UnknownNameError
 from onnxvis.graph.ir import Graph, Node, Subgraph
+from onnxvis.ops.primitives import Array, Ops
 from onnxvis.rules import Composite, Rule, registry
 from onnxvis.rules.composites import COMPOSITES, Choice, composite, frozen
 from onnxvis.rules.step import needed
 
-__all__ = ["Pass", "Plan", "make_plan"]
+__all__ = ["Finish", "Pass", "Plan", "Way", "make_plan"]
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,24 @@ class Pass:
             return self.method.on(graph, seeds)
         choice = Choice(self.method, {})
         return lambda node: choice
+
+
+class Finish(NamedTuple):
+    """What is made of what arrives at a tensor: ``function(ops, tensor, arrived)``, in primitives.
+
+    ``key``: equal for those that do the same.
+    """
+
+    key: Hashable
+    function: Callable[[Ops, Array, Array], Array]
+
+
+class Way(NamedTuple):
+    """A way back: a pass, the tensors that it leads to, and what is made of what arrives there."""
+
+    backward: Pass
+    wrt: tuple[str, ...]
+    finish: Finish | None = None
 
 
 @dataclass(frozen=True)

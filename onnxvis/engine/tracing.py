@@ -15,7 +15,7 @@ from onnxvis.ops.trace import Emitted, Traced, TraceOps
 from onnxvis.rules.dequantization import dequantized
 
 from .batches import FILE
-from .plan import Plan
+from .plan import Finish, Plan
 from .walk import walk
 
 __all__ = ["EMBEDDED", "RESULT", "PlanOps", "Written", "alive", "reader", "write"]
@@ -66,9 +66,12 @@ def write(
     read: Callable[[str], Traced],
     seeds: Mapping[str, Traced],
     samples: int = 1,
+    finish: Finish | None = None,
 ) -> Written:
     """Run the plan's rules on traced values; NotTraceableError where one needs real arrays."""
     arrived = walk(plan, ops, read, seeds, entering=ops.enter)
+    if finish is not None:
+        arrived = {name: finish.function(ops, read(name), g) for name, g in arrived.items()}
     results = {
         RESULT + name: ops.emit("Identity", [arrived[name]], arrived[name].shape, result_name=RESULT + name)
         for name in plan.wrt

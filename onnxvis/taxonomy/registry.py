@@ -12,7 +12,7 @@ import numpy as np
 
 from onnxvis.engine.engine import Engine, Seeds
 from onnxvis.engine.forward import Record
-from onnxvis.engine.plan import Pass
+from onnxvis.engine.plan import Finish, Pass, Way
 from onnxvis.errors import UnknownNameError, UsageError
 from onnxvis.graph.ir import Graph
 from onnxvis.target import Aim, Start
@@ -68,22 +68,24 @@ class Case:
         """The layer graph for these shapes."""
         return self.engine.specialized(self.feeds, self.aim.tensors)
 
-    def propagate(self, backward: Pass, wrt: str | None = None, seed: str = "one") -> tuple[Array, Record]:
-        """Walk the target's seed back to ``wrt`` (default: the input): what arrived, and the record."""
-        (arrived,), record = self.propagate_each([(backward, wrt or self.input)], seed)
+    def propagate(
+        self, backward: Pass, wrt: str | None = None, seed: str = "one", finish: Finish | None = None
+    ) -> tuple[Array, Record]:
+        """Walk the target's seed back to ``wrt`` (default: the input): what arrived, and the record.
+
+        ``finish``: what is made of it there; the record need not have the tensor then.
+        """
+        (arrived,), record = self.propagate_each([Way(backward, (wrt or self.input,), finish)], seed)
         return arrived, record
 
-    def propagate_each(
-        self, ways: Sequence[tuple[Pass, str]], seed: str = "one"
-    ) -> tuple[list[Array], Record]:
-        """Walk the target's seed back in several ways (a pass, and to which tensor) after one forward pass:
-        what arrived in each, and the record.
+    def propagate_each(self, ways: Sequence[Way], seed: str = "one") -> tuple[list[Array], Record]:
+        """Walk the target's seed back in several ways, each to one tensor, after one forward pass: what
+        arrived in each, and the record.
         """
+        also = [*self.aim.reads, *(name for way in ways if way.finish is None for name in way.wrt)]
         start = Start(self.aim, seed)
-        also = [*self.aim.reads, *(wrt for _, wrt in ways)]
-        passes = [(backward, [wrt]) for backward, wrt in ways]
-        record, found = self.engine.vjps(self.feeds, start, self.aim.tensors, passes, also)
-        return [arrived[wrt] for arrived, (_, wrt) in zip(found, ways, strict=True)], record
+        record, found = self.engine.vjps(self.feeds, start, self.aim.tensors, ways, also)
+        return [arrived[name] for way, arrived in zip(ways, found, strict=True) for name in way.wrt], record
 
     def outcome(self, values: Array, record: Record, layer: str | None = None) -> Outcome:
         """What was computed, with the target's score from the record."""

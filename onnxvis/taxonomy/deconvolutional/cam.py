@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from onnxvis.engine.forward import Record
-from onnxvis.engine.plan import Pass
+from onnxvis.engine.plan import Finish, Pass, Way
 from onnxvis.errors import UnsupportedError
 from onnxvis.graph.analysis import channel_axes, spatial_axes
 from onnxvis.graph.canonical import is_layer
@@ -56,8 +57,9 @@ def _formula(name: str) -> Callable[[Formula], Formula]:
 
     def register(formula: Formula) -> Formula:
         def explain(case: Case, *, layer: str | None = None) -> Outcome:
-            found, maps, gradients, record = _maps_and_gradients(case, layer)
-            values = formula(HostOps(gradients.dtype), maps, gradients)
+            found, axis = find_layer(case, layer)
+            finish = Finish((name, axis), partial(_channels_second, formula, axis))
+            values, record = case.propagate(Pass("gradient"), found, finish=finish)
             return case.outcome(values.astype(np.float32), record, found)
 
         explain.__doc__ = formula.__doc__
@@ -66,6 +68,12 @@ def _formula(name: str) -> Callable[[Formula], Formula]:
         return formula
 
     return register
+
+
+def _channels_second(formula: Formula, axis: int, ops: Ops, maps: Any, gradients: Any) -> Any:
+    """The formula of arrays whose channels are along an axis."""
+    order = [0, axis, *(i for i in range(1, len(maps.shape)) if i != axis)]
+    return formula(ops, ops.transpose(maps, order), ops.transpose(gradients, order))
 
 
 @_formula("gradcam")
@@ -136,11 +144,11 @@ def guided_gradcam(case: Case, *, layer: str | None = None) -> Outcome:
     centres).
     """
     name, axis = find_layer(case, layer)
-    ways = [(Pass("gradient"), name), (Pass("guided_backprop"), case.input)]
-    (gradients, fine), record = case.propagate_each(ways)
-    maps, gradients = _channels_first(record[name], gradients, axis)
-    coarse = np.maximum(gradcam(HostOps(gradients.dtype), maps, gradients)[:, 0], 0)
-    return case.outcome((fine * over_input(case, coarse)).astype(np.float32), record, name)
+    finish = Finish(("gradcam", axis), partial(_channels_second, gradcam, axis))
+    ways = [Way(Pass("gradient"), (name,), finish), Way(Pass("guided_backprop"), (case.input,))]
+    (coarse, fine), record = case.propagate_each(ways)
+    under = over_input(case, np.maximum(coarse[:, 0], 0))
+    return case.outcome((fine * under).astype(np.float32), record, name)
 
 
 # ---- maps alone ----------------------------------------------------------------------------------
@@ -189,19 +197,6 @@ def _of_classes(aim: Aim) -> str:
             "use 'gradcam', which works with any"
         )
     return aim.tensor
-
-
-def _maps_and_gradients(case: Case, layer: str | None) -> tuple[str, Array, Array, Record]:
-    """The tensor's name, the layer's output and the target's gradient there, both N×C×…, and the record."""
-    name, axis = find_layer(case, layer)
-    gradients, record = case.propagate(Pass("gradient"), wrt=name)
-    return name, *_channels_first(record[name], gradients, axis), record
-
-
-def _channels_first(maps: Array, gradients: Array, axis: int) -> tuple[Array, Array]:
-    """A layer's output in the precision of the gradients, and these, both N×C×…."""
-    maps = maps.astype(gradients.dtype, copy=False)
-    return channels_first(maps, axis), channels_first(gradients, axis)
 
 
 # ---- the head that CAM needs ---------------------------------------------------------------------

@@ -6,6 +6,7 @@ import numpy as np
 
 from onnxvis.engine.plan import Pass
 from onnxvis.errors import UsageError
+from onnxvis.target import Start
 from onnxvis.taxonomy.registry import Array, Case, reconstructor
 
 from .descent import Canvas, Found, Prior, descend
@@ -45,7 +46,7 @@ def activation_maximization(
         shift = random.integers(-jitter, jitter + 1, len(canvas.spatial))
         feeds = {**case.feeds, case.input: np.roll(x, shift, canvas.spatial).astype(canvas.dtype)}
         record, arrived = case.engine.vjp(
-            feeds, aim.ones, aim.tensors, [case.input], Pass("gradient"), also=aim.reads
+            feeds, Start(aim), aim.tensors, [case.input], Pass("gradient"), also=aim.reads
         )
         gradient = np.roll(arrived[case.input].astype(np.float64), -shift, canvas.spatial)
         return -float(aim.score(record).sum()), -gradient
