@@ -29,6 +29,7 @@ from .joint import OLDEST, JointExecutor, TracedStart
 from .mixed import MixedExecutor
 from .plan import Pass, Way, make_plan
 from .runtime import Runtime
+from .supply import bytes_copied
 
 __all__ = ["Engine", "Executor"]
 
@@ -46,8 +47,8 @@ class Engine:
     """
 
     PLANS, GRAPHS = 16, 16  # how many are kept
-    # Bytes of weights in joint sessions, each of which holds those of the forward pass once more.
-    JOINT = 256 << 20
+    # Bytes of weights in joint sessions, each of which has those of the forward pass once more.
+    JOINT = 64 << 20
 
     def __init__(self, file: ModelFile, runtime: Runtime, executor: str = "auto") -> None:
         if executor not in ("auto", "compiled", "host", "device"):
@@ -163,7 +164,8 @@ class Engine:
             return JointExecutor(plan, cast(TracedStart, start), also, self.forward, dtype, finish)
 
         if key not in self._joint:
-            held = (len(self._joint) + 1) * sum(weight.nbytes for weight in self.file.weights.values())
+            single = all(array.shape[:1] == (1,) for array in feeds.values())
+            held = (len(self._joint) + 1) * bytes_copied(self.file.weights, single)
             if key in self._apart or self._for_another(every, feeds) or held > self.JOINT:
                 return None
         try:

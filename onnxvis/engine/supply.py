@@ -27,7 +27,7 @@ from onnxvis.graph.weights import locate
 from .memory import give_back
 from .runtime import Runtime
 
-__all__ = ["reads", "supplied"]
+__all__ = ["bytes_copied", "reads", "supplied"]
 
 FED = 1 << 20  # bytes from which on a matrix is an input
 SMALL = 8 << 20  # bytes up to which a model's weights are not worth the milliseconds that this takes
@@ -60,6 +60,15 @@ def supplied(
     give_back()
     session.fed = {name: runtime.value(weights[name].numbers) for name in fed}
     return session
+
+
+def bytes_copied(weights: Weights, single: bool) -> int:
+    """How much of a file's weights a session has copies of; ``single`` as for ``supplied``."""
+    return sum(
+        weight.nbytes
+        for weight in weights.values()
+        if not (single and len(weight.shape) == 2 and weight.nbytes >= FED)
+    )
 
 
 def _handed(

@@ -117,7 +117,7 @@ def test_an_operator_that_the_opset_lacks_makes_two_sessions():
 
 
 def test_weights_bound_how_many_there_are(monkeypatch):
-    weights = {"w": normal(64, 64)}
+    weights = {"w": normal(64, 64)}  # a matrix small enough to be reordered
     model = onnxvis.load(
         build([node("MatMul", ["x", "w"], ["y"])], {"x": [1, 64]}, ["y"], weights), threads=1
     )
