@@ -295,6 +295,10 @@ TASKS: dict[str, Callable[[Subject], Contest | None]] = {
 }
 
 
+BATCHED = ("forward", "gradient", "lrp epsilon_plus", "gradcam")
+"""The tasks that are measured in batches too: the others take the same passes, or more of them."""
+
+
 def measure(
     name: str,
     threads: int,
@@ -309,7 +313,7 @@ def measure(
     for batch in batches:
         subject.use(batch)
         where = {"net": name, "batch": batch, "threads": threads, "alike": subject.alike}
-        for task in tasks:
+        for task in tasks if batch == 1 else (task for task in tasks if task in BATCHED):
             subject.reopen()
             held = _held(TASKS[task], subject, seconds, least)
             if held is not None:

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["RESULTS", "circumstances", "table", "write"]
+__all__ = ["RESULTS", "circumstances", "keep", "kept", "table", "write"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -42,11 +42,23 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write(name: str, title: str, where: Mapping[str, str], body: str, results: Any) -> None:
-    """Print a result, and keep it as ``results/NAME.md`` and ``results/NAME.json``."""
+    """Print a result, and keep it."""
+    print(keep(name, title, where, body, results))
+
+
+def keep(name: str, title: str, where: Mapping[str, str], body: str, results: Any) -> str:
+    """Keep a result as ``results/NAME.md`` and ``results/NAME.json``; what the first says."""
     on = ", ".join(f"{key} {value}" for key, value in where.items())
     text = f"# {title}\n\n{body}\n\nMeasured on: {on}.\n"
-    print(text)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text(text)
     data = {"title": title, "circumstances": dict(where), "results": results}
     (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n")
+    return text
+
+
+def kept(name: str, where: Mapping[str, str]) -> Any:
+    """What ``results/NAME.json`` holds, if it was measured under these circumstances; else None."""
+    path = RESULTS / f"{name}.json"
+    data = json.loads(path.read_text()) if path.exists() else {}
+    return data["results"] if data.get("circumstances") == dict(where) else None

@@ -16,9 +16,11 @@ import onnx
 from onnxvis.engine.runtime import Runtime
 from onnxvis.engine.tracing import RESULT
 
-__all__ = ["BACKWARD", "FORWARD", "PRODUCTS", "Operator", "Watched"]
+__all__ = ["BACKWARD", "BOTH", "FORWARD", "PRODUCTS", "Operator", "Watched"]
 
-FORWARD, BACKWARD = "forward", "backward"
+FORWARD, BACKWARD, BOTH = "forward", "backward", "both"
+# How values of the way back are called: in a session of its own, or behind the file's nodes in one.
+VALUE = rf"(?:onnxvis_*/)?v\d+|{RESULT}.*?(?=_nchwc_|_kernel_time)"
 PRODUCTS = frozenset({"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"})
 Shape = tuple[int, ...]
 
@@ -61,7 +63,7 @@ class _Session:
 
 
 class Watched(Runtime):
-    """A runtime that notes how long its sessions run, in turn (``runs``: of which part, seconds).
+    """A runtime that notes how long its sessions run, in turn (``runs``: of which part or both, seconds).
 
     ``profiles``: a folder; with it, onnxruntime times every operator, which slows it down.
     """
@@ -74,9 +76,9 @@ class Watched(Runtime):
 
     def session(self, data: bytes, *arguments: Any, **options: Any) -> Any:
         session = super().session(data, *arguments, **options)
-        back = any(entry.name.startswith(RESULT) for entry in session.get_outputs())
-        layers = _layers(onnx.load_model_from_string(data)) if back else {}
-        self._sessions.append(_Session(session, BACKWARD if back else FORWARD, layers))
+        model = onnx.load_model_from_string(data)
+        part = _part(model)
+        self._sessions.append(_Session(session, part, {} if part == FORWARD else _layers(model)))
         return session
 
     def run(self, session: Any, *arguments: Any) -> list[Any]:
@@ -99,9 +101,25 @@ class Watched(Runtime):
         found: dict[str, list[Operator]] = {FORWARD: [], BACKWARD: []}
         for held in self._sessions:
             events = json.loads(Path(held.session.end_profiling()).read_bytes())
-            if len(held.seconds) >= calls:
-                found[held.part] += _operators(events, held.layers)
+            for name, operator in _operators(events, held.layers) if len(held.seconds) >= calls else ():
+                back = held.part == BACKWARD or (held.part == BOTH and _goes_back(name))
+                found[BACKWARD if back else FORWARD].append(operator)
         return found
+
+
+def _part(model: onnx.ModelProto) -> str:
+    """Which passes a model runs."""
+    if not any(entry.name.startswith(RESULT) for entry in model.graph.output):
+        return FORWARD
+    behind = any(not re.match(VALUE, node.name) for node in model.graph.node)
+    return BOTH if behind else BACKWARD
+
+
+def _goes_back(name: str) -> bool:
+    """Whether an operator in a session of both passes is there for the way back: so is nearly every change
+    of the layout, whose names do not tell.
+    """
+    return name.startswith("Reorder") or re.match(VALUE, name) is not None
 
 
 def _layers(model: onnx.ModelProto) -> dict[str, str]:
@@ -112,8 +130,10 @@ def _layers(model: onnx.ModelProto) -> dict[str, str]:
     return found | {node.output[0]: found.get(node.input[0], "") for node in results}
 
 
-def _operators(events: Sequence[Mapping[str, Any]], layers: Mapping[str, str]) -> Iterator[Operator]:
-    """One an operator, of the shortest of its runs."""
+def _operators(
+    events: Sequence[Mapping[str, Any]], layers: Mapping[str, str]
+) -> Iterator[tuple[str, Operator]]:
+    """One an operator, of the shortest of its runs, and its name."""
     shortest: dict[str, Mapping[str, Any]] = {}
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
@@ -123,14 +143,15 @@ def _operators(events: Sequence[Mapping[str, Any]], layers: Mapping[str, str]) -
     for event in shortest.values():
         about = event["args"]
         # Nodes that onnxruntime puts in place of others bear the name of one of them, or of its output.
-        value = re.match(rf"v\d+|{RESULT}.*?(?=_nchwc_|_kernel_time)", event["name"])
-        yield Operator(
+        value = re.match(VALUE, event["name"])
+        operator = Operator(
             about["op_name"],
             layers.get(value[0], "") if value else "",
             event["dur"] / 1000,
             _shapes(about["input_type_shape"]),
             next(iter(_shapes(about["output_type_shape"])), ()),
         )
+        yield event["name"], operator
 
 
 def _shapes(given: Sequence[Mapping[str, Sequence[int]]]) -> list[Shape]:

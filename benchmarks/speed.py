@@ -1,10 +1,10 @@
 """How fast onnxvis is on a CPU, side by side with others, and what it costs to start.
 
-Nine nets of torchvision at 224×224, at batch 1 and 8, on one thread and on two.  A call is everything
-that an answer takes once all is built: forward pass, and backward pass to the input or to the layer.
-The contestants of a task take turns in one process, and a plain onnxruntime forward pass with them: the
-floor is as many of these as the task has passes.  Every net and number of threads is a process of its
-own, and so is every contestant of the footprint (file to first heat map, peak memory).
+Nine nets of torchvision at 224×224, at batch 1 and (the main tasks) 8, on one thread and on two.  A call
+is everything that an answer takes once all is built: forward pass, and backward pass to the input or to
+the layer.  The contestants of a task take turns in one process, and a plain onnxruntime forward pass with
+them: the floor is as many of these as the task has passes.  Every net and number of threads is a process
+of its own, and so is every contestant of the footprint (file to first heat map, peak memory).
 
 Writes a table with the goals, the numbers and a plot: ``results/speed.md``, ``.json``, ``.png``, ``.svg``
 (``speed_quick`` where ``--quick`` is given).  Run from the repository's root: ``python -m benchmarks.speed``
@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from . import footprint
 from .chart import draw
 from .goals import NETS, verdicts
 from .processes import in_process, progress
-from .reporting import RESULTS, circumstances, table, write
+from .reporting import RESULTS, circumstances, keep, kept, table
 
 TASKS = (
     "forward", "gradient", "guided_backprop", "lrp epsilon_plus", "lrp epsilon_gamma_box", "gradcam",
@@ -42,15 +42,23 @@ Row = dict[str, Any]
 
 def main(arguments: Sequence[str] | None = None) -> None:
     chosen = _parser().parse_args(arguments)
-    name = "speed_quick" if chosen.quick else "speed"
-    rows = list(_contests(chosen))
-    if chosen.footprint:
-        rows += _footprints(chosen)
+    name, where = "speed_quick" if chosen.quick else "speed", circumstances(*PACKAGES)
+    before = kept(name, where) if chosen.resume else None
+    rows: list[Row] = [row for row in before["rows"] if row["task"] != "all"] if before else []
+    text = ""
+    for portion in _portions(chosen, {_origin(row) for row in rows}):
+        rows += portion
+        text = _keep(name, where, rows)  # a session may be cut short
+    print(text)
+
+
+def _keep(name: str, where: Mapping[str, str], rows: Sequence[Row]) -> str:
+    order = {net: position for position, net in enumerate(NETS)}
+    rows = sorted(rows, key=lambda row: order[row["net"]])
     found = verdicts(rows)
-    results = {"goals": found, "rows": rows}
-    title = "Speed and footprint on a CPU, 224×224"
-    write(name, title, circumstances(*PACKAGES), body(rows, found), results)
     draw(found, RESULTS / name)
+    title = "Speed and footprint on a CPU, 224×224"
+    return keep(name, title, where, body(rows, found), {"goals": found, "rows": rows})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--least", type=int, default=2, help="rounds of a contest, however long they take")
     parser.add_argument("--processes", type=int, default=3, help="of each contestant, for the footprint")
     parser.add_argument("--compile", action="store_true", help="torch.compile too: a minute more a net")
+    parser.add_argument("--resume", action="store_true", help="keep what an earlier run measured here")
     parser.add_argument("--no-footprint", dest="footprint", action="store_false")
     parser.add_argument("--quick", action=_Quick, help="batch 1, one thread, fewer rounds")
     return parser
@@ -84,21 +93,30 @@ class _Quick(argparse.Action):
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-def _contests(chosen: argparse.Namespace) -> Iterator[Row]:
-    """Every net on every number of threads, one process after the other."""
+Origin = tuple[str, bool, int]
+
+
+def _origin(row: Row) -> Origin:
+    """What is measured together: the net, whether its footprint, on how many threads."""
+    return row["net"], row["task"] == "footprint", row["threads"]
+
+
+def _portions(chosen: argparse.Namespace, there: Collection[Origin]) -> Iterator[list[Row]]:
+    """The rows of every net on every number of threads, one process after the other, then footprints.
+
+    What is ``there`` is left out.
+    """
     tasks = [*chosen.tasks, *([COMPILED] if chosen.compile else [])]
-    for net in chosen.nets if tasks else ():
-        for threads in chosen.threads:
-            settings = (threads, chosen.batches, tasks, chosen.seconds, chosen.least)
-            where = {"net": net, "threads": threads}
-            yield from in_process(where, threads, _measured, net, *settings)
-
-
-def _footprints(chosen: argparse.Namespace) -> Iterator[Row]:
-    for net in chosen.nets:
-        if net in footprint.NETS:
+    for threads in chosen.threads if tasks else ():
+        for net in chosen.nets:
+            if (net, False, threads) not in there:
+                settings = (threads, chosen.batches, tasks, chosen.seconds, chosen.least)
+                where = {"net": net, "threads": threads}
+                yield in_process(where, threads, _measured, net, *settings)
+    for net in chosen.nets if chosen.footprint else ():
+        if net in footprint.NETS and (net, True, 1) not in there:
             start = time.perf_counter()
-            yield footprint.measure(net, chosen.processes)
+            yield [footprint.measure(net, chosen.processes)]
             progress({"net": net, "task": "footprint"}, start)
 
 

@@ -11,6 +11,7 @@ goals = pytest.importorskip("benchmarks.goals", reason=WHY)
 turns = pytest.importorskip("benchmarks.turns", reason=WHY)
 speed = pytest.importorskip("benchmarks.speed", reason=WHY)
 footprint = pytest.importorskip("benchmarks.footprint", reason=WHY)
+reporting = pytest.importorskip("benchmarks.reporting", reason=WHY)
 chart = pytest.importorskip("benchmarks.chart", reason=WHY)
 
 
@@ -148,6 +149,30 @@ def test_quick_is_one_sample_on_one_thread_unless_said_otherwise():
     chosen = speed._parser().parse_args(["--quick", "--batches", "2"])
     assert (chosen.batches, chosen.threads, chosen.quick) == ([2], [1], True)
     assert not speed._parser().parse_args([]).quick
+
+
+def test_what_was_measured_here_is_kept_and_the_rest_measured(tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(speed, "RESULTS", tmp_path)
+    monkeypatch.setattr(reporting, "RESULTS", tmp_path)
+    measured, lost = [], {"googlenet"}
+
+    def in_process(where, threads, function, net, *settings):
+        measured.append((net, threads))
+        failed = {"all": "it ended"} if net in lost else {}
+        return [timed(**where, failed=failed, task="all" if failed else "gradient")]
+
+    monkeypatch.setattr(speed, "in_process", in_process)
+    command = ["--nets", "googlenet", "alexnet", "--threads"]
+    speed.main([*command, "1", "--no-footprint"])
+    assert measured == [("googlenet", 1), ("alexnet", 1)]
+    lost.clear()
+    speed.main([*command, "1", "2", "--no-footprint", "--resume"])
+    assert measured[2:] == [("googlenet", 1), ("googlenet", 2), ("alexnet", 2)]
+    assert (tmp_path / "speed.md").read_text().count("| alexnet | gradient | 1.0 (1.0) |") == 2
+    where = speed.circumstances(*speed.PACKAGES)
+    assert len(reporting.kept("speed", where)["rows"]) == 4
+    assert reporting.kept("speed", {**where, "torch": "another"}) is None
 
 
 # ---- footprint -----------------------------------------------------------------------------------

@@ -23,11 +23,14 @@ def watched(model, folder=None):
     return Model(engine, preset("unit"), "given", ()), runtime
 
 
-def test_what_runs_in_a_call_and_for_which_layer(tmp_path):
+@pytest.mark.parametrize("parts", [[sessions.BOTH], [sessions.FORWARD, sessions.BACKWARD]])
+def test_what_runs_in_a_call_and_for_which_layer(tmp_path, parts):
     model, runtime = watched(small_cnn(), tmp_path)
+    if len(parts) == 2:
+        model.engine.JOINT = -1
     for _ in range(3):
         model.explain(normal(1, 3, 12, 12), "gradient", 1)
-    assert [part for part, _ in runtime.runs[-4:]] == [sessions.FORWARD, sessions.BACKWARD] * 2
+    assert [part for part, _ in runtime.runs[-2 * len(parts) :]] == parts * 2
     assert all(seconds > 0 for _, seconds in runtime.runs)
     found = runtime.operators(3)
     assert "MaxPool" in {operator.op_type for operator in found[sessions.FORWARD]}
@@ -96,6 +99,14 @@ def test_what_is_over_the_floor_sums_to_the_distance_from_it():
     assert sum(over.values()) == pytest.approx(10.0 - 2 * 3.0)
     assert over["max pooling"] == pytest.approx(0.5 + 3 - 2 * 0.5)
     assert over["outside of sessions"] == pytest.approx(10.0 - 3.5 - 6.0)
+
+
+def test_one_session_is_split_by_its_operators():
+    found = [sessions.Operator("Conv", "", ms, (), ()) for ms in (1.0, 2.0)]
+    call = {"whole": 10.0, "forward": 0.0, "backward": 0.0, "both": 9.0}
+    apart = profile._apart(dict(call), {"forward": found, "backward": found[:1]})
+    assert apart == {"whole": 10.0, "forward": 3.0, "backward": 6.0}
+    assert profile._apart(call | {"both": 0.0}, {}) == {"whole": 10.0, "forward": 0.0, "backward": 0.0}
 
 
 def test_the_report_says_what_a_missed_goal_is_missed_by():
