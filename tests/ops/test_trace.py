@@ -106,10 +106,33 @@ def test_back_through_a_maximum(ties):
         Window((2, 3, 2), (2, 2, 2), (1, 1, 2), (0, 1, 1), (4, 5, 6), (2, 3, 3)),
         Window((3,), (2,), (1,), (1,), (9,), (5,)),
     ):
-        x = rng.standard_normal((2, 3, *window.size_in))
-        x = np.round(x) if ties else x
-        g = rng.standard_normal((2, 3, *window.size_out))
+        g, x = maxima(rng, window, 3, ties)
         alike(lambda ops, g, x, window=window: ops.max_route(g, x, window), g, x)
+
+
+@pytest.mark.parametrize("channels", [1, 16, 34, 37])
+@pytest.mark.parametrize(
+    "window",
+    [
+        Window((3, 3), (2, 2), (1, 1), (0, 0), (11, 13), (5, 6)),  # odd sizes: the last column is alone
+        Window((3, 3), (2, 2), (1, 1), (0, 0), (12, 10), (6, 5)),  # ceil_mode
+        Window((3, 3), (1, 1), (1, 1), (1, 1), (7, 5), (7, 5)),
+        Window((2, 2), (2, 2), (1, 1), (0, 0), (6, 8), (3, 4)),  # tiles, four columns at once
+        Window((2, 2), (2, 2), (1, 1), (0, 0), (6, 6), (3, 3)),  # tiles, two columns at once
+        Window((5, 3), (5, 3), (1, 1), (0, 0), (12, 9), (2, 3)),
+        Window((1, 2), (1, 4), (1, 1), (0, 1), (3, 2), (3, 1)),
+        Window((2, 2), (4, 5), (1, 1), (1, 1), (7, 3), (2, 1)),
+    ],
+)
+def test_back_through_a_maximum_of_many_channels(channels, window):
+    g, x = maxima(np.random.default_rng(7), window, channels, ties=True)
+    alike(lambda ops, g, x: ops.max_route(g, x, window), g, x)
+
+
+def maxima(rng, window, channels, ties):
+    """What arrives at the maxima, and what they are of."""
+    x = rng.standard_normal((2, channels, *window.size_in))
+    return rng.standard_normal((2, channels, *window.size_out)), np.round(x) if ties else x
 
 
 @pytest.mark.parametrize("rectified", [False, True])
@@ -388,6 +411,39 @@ def test_several_samples_begin_at_different_units(ops):
     g, w = inputs(ops, single(np.zeros((2, 100)), np.zeros((100, 5))))
     ops.matmul(ops.sparse(g), w)
     assert [node.op_type for node in ops.nodes] == ["MatMul"]
+
+
+def test_a_product_with_one_row_is_added_up_in_parts(ops):
+    rng = np.random.default_rng(11)
+    a, b = single(rng.normal(size=(1, 4096)), rng.normal(size=(4096, 64)))
+    exact = a.astype(np.float64) @ b.astype(np.float64)
+    given = inputs(ops, [a, b])
+    result = ops.matmul(*given)
+    assert abs(run(given, result, [a, b]) - exact).max() < 4e-7 * abs(exact).max()
+    assert [node.op_type for node in ops.nodes if node.op_type in ("MatMul", "ReduceSum")] == [
+        "MatMul",
+        "ReduceSum",
+    ]
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda ops, a, b: ops.matmul(a, ops.transpose(b, (1, 0))),
+        lambda ops, a, b: ops.matmul(ops.sparse(a), b),
+        lambda ops, a, b: ops.matmul(ops.expand(a, (2, 1024)), b),
+        lambda ops, a, b: ops.matmul(
+            ops.slice(a, (slice(None), slice(64))), ops.slice(b, (slice(64), slice(64)))
+        ),
+    ],
+    ids=["columns", "few rows", "several", "small"],
+)
+def test_other_products_are_left_whole(ops, product):
+    a, b = single(np.ones((1, 1024)), np.ones((1024, 1024)))
+    product(ops, *inputs(ops, [a, b]))
+    assert [len(node.inputs) for node in ops.nodes if node.op_type == "MatMul"] == [2]
+    assert "Reshape" not in [node.op_type for node in ops.nodes][-1:]
+    assert ops.nodes[-1].op_type == "MatMul"
 
 
 # ---- what cannot be traced -----------------------------------------------------------------------

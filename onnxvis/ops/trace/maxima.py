@@ -1,14 +1,15 @@
-"""The way back through max pooling, in plain operators on whole planes.
+"""The way back through max pooling, in plain operators on whole arrays.
 
 One axis after the other: to the first row that holds a window's maximum, there to the first column.
-That takes the sum of the kernel's sides in comparisons, not their product, and all of it runs on
-contiguous memory: onnxruntime's own indices come from a loop over single numbers and are several times
-slower.
+That takes the sum of the kernel's sides in comparisons, not their product; onnxruntime's own indices come
+from a loop over single numbers and are several times slower.  Arrays are turned before, so that what windows
+see at a kernel position is copied in long pieces, or is there as it is.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -22,50 +23,151 @@ from .values import Traced
 
 __all__ = ["max_route"]
 
-Phase = tuple[int, ...]  # a position inside a cell, along the first axes
+PIECE = 16  # channels that lie together: many more are slow to transpose, fewer are slow to copy
+LANES = 4  # columns taken apart at once: onnxruntime transposes four as fast as it copies
 
 
 @dataclass(frozen=True)
-class Cells:
-    """The input as a grid of cells, each as large as a stride; a window begins with its own cell.
+class Line:
+    """The windows along one axis of an array.
 
-    Numbers at one position inside all cells (a *phase*) form a plane.  Planes are flat, so that what
-    the windows see at one kernel position is one span of a plane.  Spans run across the ends of rows:
-    what windows see there is never used, since nothing arrives at them.
+    From the first on, numbers a stride apart form a plane, and so do those from the second on, and so on:
+    what the windows see at one kernel position is a plane, moved.
     """
 
-    kernel: Shape
-    strides: Shape
-    dilations: Shape
-    before: Shape
-    count: Shape  # cells along each axis
+    axis: int
+    size: int
+    count: int  # windows
+    stride: int
+    starts: Shape  # what the first window sees at each kernel position; outside of the array is padding
 
     @classmethod
-    def of(cls, window: Window) -> Cells:
-        """The cells of a window; a single window along an axis has one cell."""
-        reach = [(k - 1) * d for k, d in zip(window.kernel, window.dilations, strict=True)]
-        outputs = zip(window.size_out, window.strides, reach, strict=True)
-        strides = tuple(r + 1 if n == 1 else s for n, s, r in outputs)
-        count = tuple(n + r // s for n, s, r in zip(window.size_out, strides, reach, strict=True))
-        return cls(window.kernel, strides, window.dilations, window.before, count)
+    def of(cls, window: Window, i: int, axis: int) -> Line:
+        """A window's i-th axis, as this axis of an array."""
+        before, apart = window.before[i], window.dilations[i]
+        starts = tuple(k * apart - before for k in range(window.kernel[i]))
+        alone = window.size_out[i] == 1  # a single window steps nowhere: let its planes be single numbers
+        stride = max(starts[-1] + 1, 1) if alone else window.strides[i]
+        return cls(axis, window.size_in[i], window.size_out[i], stride, starts)
 
     @property
-    def size(self) -> Shape:
-        """Input positions that the cells cover, padding in front included."""
-        return tuple(n * s for n, s in zip(self.count, self.strides, strict=True))
+    def seen(self) -> int:
+        """How many numbers of the array lie no further than the last window."""
+        return min(self.size, self.starts[-1] + (self.count - 1) * self.stride + 1)
 
-    def seen(self, axis: int) -> list[tuple[int, int]]:
-        """For every kernel position along an axis: cells ahead of the window's own, position inside."""
-        return [divmod(i * self.dilations[axis], self.strides[axis]) for i in range(self.kernel[axis])]
+    def views(self, ops: Movement, x: Traced) -> list[Traced]:
+        """What the windows see at each kernel position: −∞ as padding, which never wins."""
+        return [self._view(ops, x, start) for start in self.starts]
 
-    def pitch(self, axis: int) -> int:
-        """How far apart neighbouring cells along an axis lie in a plane."""
-        return math.prod(self.count[axis + 1 :])
+    def _view(self, ops: Movement, x: Traced, start: int) -> Traced:
+        stop = start + (self.count - 1) * self.stride + 1
+        if start >= 0 and stop <= self.size:
+            return self.cut(ops, x, slice(start, stop, self.stride))
+        ahead, inside = divmod(start, self.stride)
+        plane = self.cut(ops, x, slice(inside, None, self.stride))
+        return self.moved(ops, plane, -ahead, self.count, -np.inf)
 
-    def length(self, axis: int) -> int:
-        """How much of a plane remains once windows are reduced along this axis and those behind it."""
-        ahead = (self.seen(i)[-1][0] * self.pitch(i) for i in range(axis, len(self.count)))
-        return math.prod(self.count) - sum(ahead)
+    def routed(self, ops: Movement, g: Traced, views: Sequence[Traced], highest: Traced) -> Traced:
+        """g to the first view that is the highest: what arrives at the array."""
+        shares = []
+        for view in views[:-1]:
+            shares.append(ops.where(view == highest, g))
+            g = g - shares[-1]
+        shares.append(g)
+        length, rest = divmod(self.seen, self.stride)
+        # A plane's last number that others have no more is appended: cheaper than to fill them up and cut.
+        parts = [self._arriving(ops, shares, inside, length, 1) for inside in range(rest)]
+        if length:
+            planes = [self._arriving(ops, shares, inside, 0, length) for inside in range(self.stride)]
+            parts = [self._woven(ops, planes), *parts]
+        return ops.fitted(ops.concat(parts, self.axis), self.resized(g, self.size))
+
+    def _arriving(self, ops: Movement, shares: list[Traced], inside: int, first: int, length: int) -> Traced:
+        """What arrives at one of the planes: at so many numbers from the first on."""
+        places = (divmod(start, self.stride) for start in self.starts)
+        arriving = [
+            self.moved(ops, share, ahead - first, length, 0.0)
+            for share, (ahead, at) in zip(shares, places, strict=True)
+            if at == inside
+        ]
+        return reduce(ops.add, arriving, ops.zeros(self.resized(shares[0], length)))
+
+    def _woven(self, ops: Movement, planes: list[Traced]) -> Traced:
+        """One number from each plane in turn."""
+        shape, axis = planes[0].shape, self.axis + 1
+        apart = [ops.reshape(plane, (*shape[:axis], 1, *shape[axis:])) for plane in planes]
+        return ops.reshape(ops.concat(apart, axis), self.resized(planes[0], len(planes) * shape[self.axis]))
+
+    def resized(self, x: Traced, length: int) -> Shape:
+        """x's shape with another length along the axis."""
+        return (*x.shape[: self.axis], length, *x.shape[self.axis + 1 :])
+
+    def cut(self, ops: Movement, x: Traced, part: slice) -> Traced:
+        """A part of x along the axis."""
+        return ops.slice(x, tuple(part if i == self.axis else slice(None) for i in range(len(x.shape))))
+
+    def moved(self, ops: Movement, x: Traced, by: int, length: int, fill: float) -> Traced:
+        """x moved along the axis and cut or filled up to a length, in one node."""
+        had, shape = x.shape[self.axis], self.resized(x, length)
+        if not -had < by < length:
+            return ops.expand(ops.constant(np.array(fill)), shape) if fill else ops.zeros(shape)
+        if by <= 0 and length <= had + by:
+            return self.cut(ops, x, slice(-by, length - by))
+        outer, inner = math.prod(shape[: self.axis]), math.prod(shape[self.axis + 1 :])
+        pads = ops.indices([0, by * inner, 0, (length - by - had) * inner])
+        inputs = [ops.reshape(x, (outer, had * inner)), pads, ops.constant(np.array(fill))]
+        padded = ops.emit("Pad", inputs, (outer, length * inner), signs=0 if fill else x.signs)
+        return ops.reshape(padded, shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How arrays lie while windows run over them.
+
+    Either a piece of the channels is innermost, so that rows and columns are copied in pieces; or, where
+    windows tile rows and nothing need be moved, some neighbouring columns are outermost.
+    """
+
+    lanes: int  # columns that are outermost, or 0
+
+    @classmethod
+    def of(cls, window: Window) -> Layout:
+        """The layout for some windows."""
+        stride, size = window.strides[-1], window.size_in[-1]
+        tiled = window.plain and stride > 1 and size == stride * window.size_out[-1]
+        fitting = [n for n in range(stride, max(LANES, stride) + 1, stride) if size % n == 0]
+        return cls(fitting[-1] if tiled else 0)
+
+    def lines(self, window: Window) -> list[Line]:
+        """The windows along each axis, as arrays lie."""
+        rank = len(window.kernel)
+        if not self.lanes:
+            return [Line.of(window, i, i + 1) for i in range(rank)]
+        stride = window.strides[-1]
+        rows = Line(0, self.lanes, self.lanes // stride, stride, tuple(range(stride)))
+        return [*(Line.of(window, i, i + 2) for i in range(rank - 1)), rows]
+
+    def turned(self, ops: Movement, v: Traced, lanes: int) -> Traced:
+        """N×C×size as lanes×NC×rows×columns, or as pieces×size×channels."""
+        samples, channels, *size = v.shape
+        if self.lanes:
+            shape = (lanes, samples * channels, *size[:-1], size[-1] // lanes)
+            return _transposed(ops, v, (1, -1, lanes), shape)
+        piece = next((n for n in range(PIECE, channels) if channels % n == 0), channels)
+        pieces = samples * channels // piece
+        return _transposed(ops, v, (pieces, piece, -1), (pieces, *size, piece))
+
+    def back(self, ops: Movement, v: Traced, shape: Shape) -> Traced:
+        """An array that was turned as N×C×size."""
+        split = (1, self.lanes, -1) if self.lanes else (v.shape[0], -1, v.shape[-1])
+        return _transposed(ops, v, split, shape)
+
+
+def _transposed(ops: Movement, v: Traced, split: Shape, shape: Shape) -> Traced:
+    """Numbers split into three axes (−1: as many as there are), the last two exchanged."""
+    rest = math.prod(v.shape) // abs(math.prod(split))
+    apart = ops.reshape(v, tuple(rest if n < 0 else n for n in split))
+    return ops.reshape(ops.transpose(apart, (0, 2, 1)), shape)
 
 
 def max_route(ops: Movement, g: Traced, x: Traced, window: Window, positive: bool = False) -> Traced:
@@ -73,114 +175,17 @@ def max_route(ops: Movement, g: Traced, x: Traced, window: Window, positive: boo
 
     ``positive``: to maxima > 0 alone.
     """
-    cells = Cells.of(window)
-    planes, stages = _planes(ops, x, cells), []
-    for axis in reversed(range(len(cells.count))):
-        rows = dict.fromkeys(phase[:axis] for phase in planes)
-        seen = {phase: _views(ops, planes, phase, cells, axis) for phase in rows}
-        planes = {phase: reduce(ops.maximum, views) for phase, views in seen.items()}
-        stages.append((seen, planes))
-    arriving = _flat(ops, g, cells)
-    routed: dict[Phase, Traced] = {(): ops.where(planes[()] > 0, arriving) if positive else arriving}
-    for axis, (seen, highest) in enumerate(reversed(stages)):
-        routed = {
-            (*phase, inside): share
-            for phase, arriving in routed.items()
-            for inside, share in _shares(ops, arriving, seen[phase], highest[phase], cells, axis).items()
-        }
-    return _joined(ops, routed, cells, x.shape)
-
-
-def _planes(ops: Movement, x: Traced, cells: Cells) -> dict[Phase, Traced]:
-    """x as (samples·channels)×cells, for every phase."""
-    samples, channels = x.shape[:2]
-    parts: dict[Phase, Traced] = {(): _covered(ops, x, cells)}
-    step, rank = cells.strides[0], len(cells.count)
-    if rank == 2 and cells.strides == (step, step) and step > 1:
-        blocks = (samples, step * step * channels, *cells.count)
-        stacked = ops.emit("SpaceToDepth", [parts[()]], blocks, signs=x.signs, blocksize=step)
-        phases = [(i, j) for i in range(step) for j in range(step)]
-        parts = {
-            phase: ops.slice(stacked, _along(1, 4, slice(i * channels, (i + 1) * channels)))
-            for i, phase in enumerate(phases)
-        }
-    else:
-        for axis, step in enumerate(cells.strides):
-            parts = {
-                (*phase, inside): ops.slice(part, _along(axis + 2, rank + 2, slice(inside, None, step)))
-                for phase, part in parts.items()
-                for inside in range(step)
-            }
-    flat = (samples * channels, math.prod(cells.count))
-    return {phase: ops.reshape(part, flat) for phase, part in parts.items()}
-
-
-def _covered(ops: Movement, x: Traced, cells: Cells) -> Traced:
-    """What the cells cover of x, among −∞: padding never wins."""
-    spatial = zip(x.shape[2:], cells.before, cells.size, strict=True)
-    x = ops.slice(x, (slice(None), slice(None), *(slice(0, min(n, m - b)) for n, b, m in spatial)))
-    after = [m - n - b for n, b, m in zip(x.shape[2:], cells.before, cells.size, strict=True)]
-    if not any(cells.before) and not any(after):
-        return x
-    pads = ops.indices([0, 0, *cells.before, 0, 0, *after])
-    return ops.emit("Pad", [x, pads, ops.constant(np.array(-np.inf))], (*x.shape[:2], *cells.size))
-
-
-def _views(ops: Movement, planes: dict[Phase, Traced], phase: Phase, cells: Cells, axis: int) -> list[Traced]:
-    """What the windows see at each kernel position along an axis."""
-    return [
-        _span(ops, planes[*phase, inside], ahead * cells.pitch(axis), cells.length(axis))
-        for ahead, inside in cells.seen(axis)
-    ]
-
-
-def _span(ops: Movement, plane: Traced, start: int, length: int) -> Traced:
-    return ops.slice(plane, (slice(None), slice(start, start + length)))
-
-
-def _flat(ops: Movement, g: Traced, cells: Cells) -> Traced:
-    """g as windows lie in a plane; nothing arrives at those across the ends of rows."""
-    key = tuple(slice(0, n) for n in g.shape)
-    g = ops.unslice(g, key, (*g.shape[:2], *cells.count))
-    g = ops.reshape(g, (math.prod(g.shape[:2]), math.prod(cells.count)))
-    return _span(ops, g, 0, cells.length(0))
-
-
-def _shares(
-    ops: Movement, g: Traced, views: list[Traced], highest: Traced, cells: Cells, axis: int
-) -> dict[int, Traced]:
-    """g to the first view that is the highest; sums for every position inside a cell along the axis."""
-    sums: dict[int, Traced] = {}
-    for view, (ahead, inside) in zip(views, cells.seen(axis), strict=True):
-        share = g if view is views[-1] else ops.where(view == highest, g)
-        g = g - share
-        start = ahead * cells.pitch(axis)
-        key = (slice(None), slice(start, start + share.shape[1]))
-        placed = ops.unslice(share, key, (share.shape[0], cells.length(axis + 1)))
-        sums[inside] = sums[inside] + placed if inside in sums else placed
-    return sums
-
-
-def _joined(ops: Movement, parts: dict[Phase, Traced], cells: Cells, shape: Shape) -> Traced:
-    """The planes of all phases as one array of x's shape."""
-    outer, inner = shape[0] * shape[1] * math.prod(cells.count), 1
-    for axis in reversed(range(len(cells.count))):
-        step = cells.strides[axis]
-        unseen = ops.zeros((outer, 1, inner))
-        stacked = {
-            phase: [
-                ops.reshape(parts[*phase, i], (outer, 1, inner)) if (*phase, i) in parts else unseen
-                for i in range(step)
-            ]
-            for phase in dict.fromkeys(phase[:axis] for phase in parts)
-        }
-        parts = {phase: ops.concat(arrays, 1) for phase, arrays in stacked.items()}
-        outer, inner = outer // cells.count[axis], inner * step * cells.count[axis]
-    whole = ops.reshape(parts[()], (*shape[:2], *cells.size))
-    spatial = (slice(b, b + n) for b, n in zip(cells.before, shape[2:], strict=True))
-    return ops.fitted(ops.slice(whole, (slice(None), slice(None), *spatial)), shape)
-
-
-def _along(axis: int, rank: int, part: slice) -> tuple[slice, ...]:
-    """A key that cuts one axis."""
-    return tuple(part if i == axis else slice(None) for i in range(rank))
+    if window.blind:
+        return ops.zeros(x.shape)
+    layout = Layout.of(window)
+    highest, stages = layout.turned(ops, x, layout.lanes), []
+    for line in reversed(layout.lines(window)):
+        views = line.views(ops, highest)
+        highest = reduce(ops.maximum, views)
+        stages.append((line, views, highest))
+    g = layout.turned(ops, g, layout.lanes // window.strides[-1])
+    if positive:
+        g = ops.where(highest > 0, g)
+    for line, views, highest in reversed(stages):
+        g = line.routed(ops, g, views, highest)
+    return layout.back(ops, g, x.shape)
