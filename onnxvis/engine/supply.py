@@ -151,14 +151,15 @@ class _Use:
                 self.readers.setdefault(name, []).append((node, position))
 
     def only_multiplied(self, name: str) -> bool:
-        """True for a matrix that products alone read, as their second factor: as it is, transposed, or some
-        of its rows.
+        """True for a matrix that products alone read, as their second factor: as it is, transposed, some of
+        its rows, or in parts.
         """
         found = self.readers.get(name, ())
         return bool(found) and name not in self.given and all(self._multiplies(*each) for each in found)
 
     def _multiplies(self, node: onnx.NodeProto, position: int) -> bool:
-        if node.op_type == "Transpose" and not node.domain:  # which the runtime makes part of the product
+        # What the runtime makes part of the product, or does without a copy.
+        if node.op_type in ("Transpose", "Reshape") and not node.domain and position == 0:
             return self.only_multiplied(node.output[0])
         rows = node.op_type == "Gather" and not node.domain and position == 0
         return rows or _is_second(node, position, PRODUCTS)

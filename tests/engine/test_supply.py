@@ -36,12 +36,12 @@ def net(transposed: bool = True, channels: int = 64) -> onnx.ModelProto:
         node("Relu", ["d"], ["r3"]),
         node("Gemm", ["r3", "w4"], ["y"]),
     ]
-    dense = normal(200, 64 * channels, scale=0.02)
+    dense = normal(208, 64 * channels, scale=0.02)
     weights = {
         "w1": normal(channels, 3, 3, 3, scale=0.2),
         "w2": normal(channels, channels, 3, 3, scale=0.1),
         "w3": dense if transposed else np.ascontiguousarray(dense.T),
-        "w4": normal(200, 10),
+        "w4": normal(208, 10),
     }
     return build(nodes, {"x": ["N", 3, 8, 8]}, ["y"], weights)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -19,6 +20,7 @@ class LinearMaps(Movement):
     """The linear maps and their adjoints."""
 
     FEW = 64  # channels up to which looking for zeros takes longer than multiplying with them
+    LARGE, PARTS = 1 << 18, 16  # numbers of a matrix from which on its product with one row is cut into parts
 
     def sparse(self, g: Traced) -> Traced:
         """g, which is 0 but for few channels: a seed mostly begins at one unit.
@@ -53,8 +55,31 @@ class LinearMaps(Movement):
         if a.value is not None and b.value is not None:
             return self.constant(a.value @ b.value)
         if len(a.shape) == len(b.shape) == 2:
+            if self._one_row(a, b):
+                return self._in_parts(a, b)
             a, b = self._supported(a, b)
         return self.emit("MatMul", [a, b], shape, signs=a.signs * b.signs)
+
+    def _one_row(self, a: Traced, b: Traced) -> bool:
+        """True for one row times a large matrix whose rows lie one after another."""
+        large = math.prod(b.shape) >= self.LARGE and b.shape[0] % self.PARTS == 0
+        return a.shape[0] == 1 and a.support is None and large and not self._moved_rows(b)
+
+    def _moved_rows(self, b: Traced) -> bool:
+        producer = next((node for node in reversed(self.nodes) if node.output == b.name), None)
+        return producer is not None and producer.op_type in ("Transpose", "Gather")
+
+    def _in_parts(self, a: Traced, b: Traced) -> Traced:
+        """A product with one row, its terms added up in parts: thousands in one sum round in the sixth digit.
+
+        As a batch of products onnxruntime takes the matrix as it lies, where otherwise it would reorder it,
+        which takes memory, and with one row time.
+        """
+        (_, count), columns = a.shape, b.shape[1]
+        rows = self.reshape(a, (self.PARTS, 1, count // self.PARTS))
+        parts = self.reshape(b, (self.PARTS, count // self.PARTS, columns))
+        sums = self.emit("MatMul", [rows, parts], (self.PARTS, 1, columns), signs=a.signs * b.signs)
+        return self.sum(sums, (0,))
 
     def conv(self, x: Traced, w: Traced, window: Window, group: int = 1) -> Traced:
         shape = (x.shape[0], w.shape[0], *window.size_out)
