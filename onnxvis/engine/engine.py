@@ -181,10 +181,13 @@ class Engine:
     def _joinable(self) -> bool:
         """Whether rules can be written behind the file's own nodes, to be run by onnxruntime on a CPU.
 
-        What a quantised file is fused to depends on who reads its tensors.
+        Not in a file that is quantised or of half precision: where onnxruntime rounds there, and what it
+        makes one operator, depends on who reads the tensors.
         """
         on_cpu = self.executor in ("auto", "compiled") and self.runtime.device == "cpu"
-        return on_cpu and self.file.graph.opsets.get("", 0) >= OLDEST and not self.graph.quantized
+        half = any(value.dtype == np.float16 for value in self.file_graph.values.values())
+        new = self.file.graph.opsets.get("", 0) >= OLDEST
+        return on_cpu and new and not half and not self.graph.quantized
 
     def _for_any_batch(
         self, feeds: Seeds, backward: Pass, seeds: tuple[str, ...], wrt: tuple[str, ...]

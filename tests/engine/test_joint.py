@@ -101,6 +101,20 @@ def test_old_files_stay_two_sessions():
     assert not one.engine._joint
 
 
+def test_files_of_half_precision_stay_two_sessions():
+    nodes = [
+        node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
+        node("Conv", ["h", "w"], ["c"]),
+        node("Relu", ["c"], ["r"]),
+        node("Cast", ["r"], ["s"], to=TensorProto.FLOAT),
+        node("GlobalAveragePool", ["s"], ["y"]),
+    ]
+    weights = {"w": normal(6, 3, 3, 3).astype(np.float16)}
+    one, two = both(build(nodes, {"x": [1, 3, 12, 12]}, {"y": [1, 6, 1, 1]}, weights))
+    agree(*(model.explain(X, "gradient", 1) for model in (one, two)))
+    assert not one.engine._joint
+
+
 def test_an_operator_that_the_opset_lacks_makes_two_sessions():
     """Opset 15 has no ScatterND that adds, which the way back from a Gather with equal indices takes."""
     weights = {"i": np.array([0, 2, 2]), "w": normal(3, 4)}
