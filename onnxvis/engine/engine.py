@@ -160,6 +160,8 @@ class Engine:
         def build() -> JointExecutor:
             graph = self.specialized(feeds, (*at, *wrt))
             plan = make_plan(graph, backward, at, wrt)
+            if not plan.traceable:
+                raise NotTraceableError(f"{backward.label} uses a rule in plain Python")
             dtype = self._dtype(graph, at)
             return JointExecutor(plan, cast(TracedStart, start), also, self.forward, dtype, finish)
 
