@@ -248,14 +248,17 @@ class Pair:
         return self.samples(1)
 
     def samples(self, count: int) -> Any:
-        """Samples, each the first from its seeds at which torch and onnxruntime decide alike."""
+        """The first samples at which torch and onnxruntime decide alike, one by one and together."""
         found: list[Any] = []
         for seed in range(100):
             x = torch.randn(1, *self.shape, generator=torch.Generator().manual_seed(seed))
             if agree(self.net, self.model(), x):
                 found.append(x)
             if len(found) == count:
-                return torch.cat(found)
+                together = torch.cat(found)
+                if agree(self.net, self.model(), together):
+                    return together
+                del found[0]  # libraries round otherwise in batches
         raise AssertionError(f"no {count} inputs of {self.name} on which both sides agree")
 
     @cached_property
