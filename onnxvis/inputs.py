@@ -161,9 +161,9 @@ def fixed_samples(specs: Sequence[TensorSpec]) -> int | None:
     return min(_lengths(specs), default=None)
 
 
-def batches(batch: Batch, specs: Sequence[TensorSpec]) -> Iterator[tuple[slice, Batch]]:
-    """The batch in parts of the length that the model takes (all at once where it takes any)."""
-    lengths = _lengths(specs)
+def batches(batch: Batch, specs: Sequence[TensorSpec], singly: bool = False) -> Iterator[tuple[slice, Batch]]:
+    """The batch in parts of the length that the model takes; where it takes any, whole or ``singly``."""
+    lengths = {1} if singly else _lengths(specs)
     samples = batch.samples
     if not lengths or lengths == {samples}:
         yield slice(0, samples), batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -29,9 +29,10 @@ from .inputs import (
 )
 from .overlap import overlapped
 from .rules import Composite
+from .side_by_side import SideBySide
 from .stream import Stream
 from .target import Names, Wanted, find_aim, normal, separable, settled, tensors_of
-from .taxonomy import INPUT_MODIFICATION, Case, MethodInfo, find
+from .taxonomy import INPUT_MODIFICATION, Case, MethodInfo, Outcome, find
 from .taxonomy.deconvolutional.conservation import Conservation, joined
 from .taxonomy.deconvolutional.relevance import report
 from .taxonomy.input_reconstruction.descent import Canvas
@@ -54,6 +55,7 @@ class Model:
         self.preprocess, self.preprocess_source = preprocess, preprocess_source
         self.labels = labels
         self.device = engine.device
+        self._side_by_side = SideBySide(engine)
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
@@ -131,7 +133,9 @@ class Model:
         info, name = find(method), self._input(wrt)
         checked = info.check(settings)
         batch = complete(x, self.inputs, self.preprocess)
-        return self._explanation(info, name, checked, batch, normal(target, self.names))
+        wanted = normal(target, self.names)
+        singly = _independent(info, wanted) and self._side_by_side.pays(batch.feeds, batch.samples)
+        return self._explanation(info, name, checked, singly, batch, wanted)
 
     def explain_each(
         self,
@@ -140,47 +144,56 @@ class Model:
         target: Any = None,
         *,
         wrt: str | None = None,
-        batch_size: int = 1,
+        batch_size: int | None = None,
         **settings: Any,
     ) -> Iterator[Explanation]:
         """An Explanation for each of many pictures, in order; a thread prepares the next meanwhile.
 
         ``pictures``: any iterable, of which few are read ahead, of what ``explain`` takes as one sample.
         ``target``: one for all, or a list with one a picture.  ``batch_size``: how many neighbours of the
-        same prepared size run together, where the model takes any number (one that takes a fixed number is
-        given that).  It pays on a GPU; on a CPU it takes memory and gains little.  Samples run one by one
-        in any case for methods that make batches of their own (occlusion), for nets that quantise
-        activations by the range of a batch, and for targets that are seeds, masks, indices or functions.
-        Other arguments: as for ``explain``.
+        same prepared size run at the same time, where the model takes any number (one that takes a fixed
+        number is given that).  None: on a CPU as many as there are threads, each on one of them, where that
+        is quicker (see ``explain``); else one.  Larger batches pay on a GPU, and for nets of large dense
+        layers.  Samples run one by one in any case for methods that make batches of their own (occlusion),
+        for nets that quantise activations by the range of a batch, and for targets that are seeds, masks,
+        indices or functions.  Other arguments: as for ``explain``.
 
         Wrong arguments raise at once; what a picture raises (ImageError where it cannot be read) comes in
         its turn, after the pictures before it.
         """
         if is_picture(pictures) and not isinstance(pictures, list | tuple):
             raise UsageError("explain_each takes many pictures, as a list or any iterable; explain takes one")
-        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-            raise UsageError(f"batch_size is a positive whole number, not {batch_size!r}")
+        if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+            raise UsageError(f"batch_size is a positive whole number, or None, not {batch_size!r}")
         info, name, wanted = find(method), self._input(wrt), normal(target, self.names)
         explain = partial(self._explanation, info, name, info.check(settings))
-        fixed = fixed_samples(self.inputs)
-        alone = info.category == INPUT_MODIFICATION or self._quantizes_by_batch or not separable(wanted)
-        size = fixed or (1 if alone else batch_size)
+        fixed, apart = fixed_samples(self.inputs), self._side_by_side
+        if not _independent(info, wanted) or self.engine.mixes_samples:
+            batch_size = 1
+        size = fixed or batch_size or apart.fitting
         prepare = partial(one_sample, specs=self.inputs, preprocess=self.preprocess)
         samples = overlapped(prepare, pictures, ahead=size + 1)
-        return Stream(explain, wanted, size, fixed is not None)(samples)
-
-    @property
-    def _quantizes_by_batch(self) -> bool:
-        return any(node.op_type == "DynamicQuantizeLinear" for node in self.engine.file_graph.nodes)
+        return Stream(explain, partial(apart.pays, samples=size), wanted, size, fixed is not None)(samples)
 
     def _explanation(
-        self, info: MethodInfo, name: str, settings: Mapping[str, Any], batch: Batch, wanted: Wanted
+        self,
+        info: MethodInfo,
+        name: str,
+        settings: Mapping[str, Any],
+        singly: bool,
+        batch: Batch,
+        wanted: Wanted,
     ) -> Explanation:
-        """Samples explained by the input ``name``, in the batches that the model takes."""
-        outcomes = [
-            info.run(self._case(part, name, wanted, where, batch.samples), **settings)
-            for where, part in batches(batch, self.inputs)
-        ]
+        """Samples explained by the input ``name``, in the batches that the model takes, or ``singly``."""
+        engine = self._side_by_side.engine if singly else self.engine
+
+        def explained(part: tuple[slice, Batch]) -> Outcome:
+            where, samples = part
+            case = self._case(samples, name, wanted, where, batch.samples, engine)
+            return cast(Outcome, info.run(case, **settings))
+
+        parts = [*batches(batch, self.inputs, singly)]
+        outcomes = self._side_by_side.run(explained, parts) if singly else [*map(explained, parts)]
         chosen = settled(wanted, [outcome.aim for outcome in outcomes])
         values = np.concatenate([outcome.values for outcome in outcomes])
         return Explanation(
@@ -233,13 +246,22 @@ class Model:
         """Names of the units of a target, where they are those of the classes."""
         return self.labels if self.names.scores.issuperset(tensors_of(target)) else ()
 
-    def _case(self, batch: Batch, name: str, target: Wanted, part: slice, samples: int) -> Case:
+    def _case(
+        self,
+        batch: Batch,
+        name: str,
+        target: Wanted,
+        part: slice,
+        samples: int,
+        engine: Engine | None = None,
+    ) -> Case:
         """One batch to explain, the ``part`` of all ``samples``, with the target found in the graph."""
-        graph = self.engine.specialized(batch.feeds, tensors_of(target))
-        aim = find_aim(target, graph, part, samples, lambda names: self.engine.run(batch.feeds, names))
+        engine = engine or self.engine
+        graph = engine.specialized(batch.feeds, tensors_of(target))
+        aim = find_aim(target, graph, part, samples, lambda names: engine.run(batch.feeds, names))
         known = bool(batch.pictures) or self.preprocess_source != "default"
         bounds = self._bounds(batch.feeds[name], name) if known else None
-        return Case(self.engine, batch.feeds, name, aim, bounds, self._channel_axis(name))
+        return Case(engine, batch.feeds, name, aim, bounds, self._channel_axis(name))
 
     def _input(self, name: str | None) -> str:
         names = [spec.name for spec in self.inputs]
@@ -407,6 +429,13 @@ class Model:
             return None
         channels = spec.shape[channel_axes(self.engine.file_graph)[name]]
         return self.preprocess if channels in (self.preprocess.channels, None) else None
+
+
+def _independent(info: MethodInfo, wanted: Wanted) -> bool:
+    """Whether samples are explained alike in batches and alone: the method makes no batches of its own, and
+    the target does not look at the axis of the samples.
+    """
+    return info.category != INPUT_MODIFICATION and separable(wanted)
 
 
 def _joined(parts: list[Any]) -> Any:

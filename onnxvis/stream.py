@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from .errors import TargetError
 from .explanation import Explanation
-from .inputs import Batch
+from .inputs import Array, Batch
 from .overlap import Failure, drawn
 from .target import Wanted, number_of_targets, selected
 
@@ -20,12 +20,14 @@ __all__ = ["Stream"]
 class Stream:
     """Explains samples as they come, in batches of neighbours that have the same shapes.
 
-    ``explain`` makes an Explanation of a batch and its target.  ``size``: samples in a batch.  Sessions are
-    compiled for one number of samples: what is less than a batch is filled up with its last sample where
-    whole ones have gone before (or ``fixed``: the model takes no other number), else it goes one by one.
+    ``explain`` makes an Explanation of a batch and its target, as a batch or ``singly``, as is better for
+    batches like a sample's.  ``size``: samples in a batch.  Sessions are compiled for one number of samples:
+    what is less than a batch is filled up with its last sample (unless it goes singly) where whole ones have
+    gone before, or where the model takes no other number (``fixed``); else it goes one by one.
     """
 
-    explain: Callable[[Batch, Wanted], Explanation]
+    explain: Callable[[bool, Batch, Wanted], Explanation]
+    singly: Callable[[Mapping[str, Array]], bool]
     target: Wanted
     size: int = 1
     fixed: bool = False
@@ -45,7 +47,7 @@ class Stream:
                 yield from self._together(group, numbers)
             else:
                 for sample, number in zip(group, numbers, strict=True):
-                    yield self.explain(sample, selected(self.target, [number]))
+                    yield self.explain(False, sample, selected(self.target, [number]))
         if targets is not None and start < targets:
             raise TargetError(f"there are {targets} targets and only {start} pictures: give one for each")
 
@@ -66,12 +68,13 @@ class Stream:
             yield group
 
     def _together(self, group: list[Batch], numbers: range) -> Iterator[Explanation]:
-        missing = self.size - len(group)
+        singly = self.singly(group[0].feeds)
+        missing = 0 if singly else self.size - len(group)
         filled = [*group, *[group[-1]] * missing]
         target = selected(self.target, [*numbers, *[numbers[-1]] * missing])
         feeds = {name: np.concatenate([part.feeds[name] for part in filled]) for name in filled[0].feeds}
         pictures = tuple(picture for part in filled for picture in part.pictures)
-        found = self.explain(Batch(feeds, pictures), target)
+        found = self.explain(singly, Batch(feeds, pictures), target)
         yield from (found.sample(i) for i in range(len(group)))
 
 

@@ -23,6 +23,7 @@ ALLOWED = {
     "inputs": {"errors", "graph", "images"},
     "explanation": {"errors", "graph", "images", "target"},
     "overlap": set(),
+    "side_by_side": {"graph", "engine", "overlap"},
     "stream": {"errors", "inputs", "explanation", "target", "overlap"},
     "deployment": {
         "errors", "_version", "images", "graph", "ops", "rules", "engine", "target", "taxonomy", "inputs",
@@ -30,7 +31,7 @@ ALLOWED = {
     },
     "model": {
         "errors", "images", "graph", "rules", "engine", "target", "taxonomy", "inputs", "explanation",
-        "overlap", "stream", "deployment",
+        "overlap", "side_by_side", "stream", "deployment",
     },
     "loading": {"zoo", "images", "graph", "engine", "inputs", "model"},
 }  # fmt: skip

@@ -315,14 +315,22 @@ def test_a_folder_without_pictures(tmp_path):
     assert result.exit_code == 3 and "there are no pictures in the folder" in result.stderr
 
 
-@pytest.mark.parametrize(("options", "batches"), [([], [1, 1, 1]), (["--batch-size", "2"], [2, 2])])
+@pytest.mark.parametrize(
+    ("options", "batches"),
+    [
+        (["--threads", "1"], [1, 1, 1]),
+        (["--threads", "2"], [2, 2]),
+        (["--threads", "1", "--batch-size", "2"], [2, 2]),
+        (["--threads", "2", "--batch-size", "1"], [1, 1, 1]),
+    ],
+)
 def test_how_many_pictures_of_a_folder_run_together(photos, tmp_path, monkeypatch, options, batches):
     """Three pictures: what is less than a batch is filled up."""
     run, found = onnxvis.Model._explanation, []
 
-    def watched(self, info, name, settings, batch, wanted):
+    def watched(self, info, name, settings, singly, batch, wanted):
         found.append(batch.samples)
-        return run(self, info, name, settings, batch, wanted)
+        return run(self, info, name, settings, singly, batch, wanted)
 
     monkeypatch.setattr(onnxvis.Model, "_explanation", watched)
     result = explained(photos, tmp_path, *options)

@@ -64,10 +64,9 @@ WORKERS = 2  # threads that read and draw pictures beside the net
 @click.option(
     "--batch-size",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="How many pictures of the same prepared size go through the model at once, where it takes any "
-    "number. Pays on a GPU; on a CPU it takes memory and gains little.",
+    help="How many pictures of the same prepared size go through the model at the same time, where it takes "
+    "any number. More than there are threads pays on a GPU, and for nets of large dense layers.  [default: "
+    "as many as there are threads; one where that is no quicker]",
 )
 @output_option
 def explain(
@@ -76,7 +75,7 @@ def explain(
     methods: Sequence[str],
     wish: Wish,
     opening: Opening,
-    batch_size: int,
+    batch_size: int | None,
     output: str | None,
 ) -> None:
     """Explain why MODEL answers as it does for each IMAGE (or .npy array, as the net takes it).
@@ -172,7 +171,7 @@ def _row(picture: str, found: Sequence[Explanation], side: int | None = None) ->
 
 
 def _explained(
-    model: Model, pictures: Sequence[str], infos: Sequence[MethodInfo], wish: Wish, batch_size: int
+    model: Model, pictures: Sequence[str], infos: Sequence[MethodInfo], wish: Wish, batch_size: int | None
 ) -> Iterator[Explained]:
     """Every picture with its explanations, one a method; a bar on stderr where there are several."""
     from tqdm import tqdm

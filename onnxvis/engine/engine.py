@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from copy import copy
 from functools import cached_property
+from threading import RLock
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -43,7 +45,7 @@ class Engine:
     """Runs forward and backward passes over a model file, and keeps what it has built.
 
     ``executor``: "compiled", "host", "device", or "auto" (on a GPU device, else compiled; the steps whose
-    rule is plain Python on the host).
+    rule is plain Python on the host).  Several threads may use it: what they need is built once.
     """
 
     PLANS, GRAPHS = 16, 16  # how many are kept
@@ -53,21 +55,32 @@ class Engine:
     def __init__(self, file: ModelFile, runtime: Runtime, executor: str = "auto") -> None:
         if executor not in ("auto", "compiled", "host", "device"):
             raise UsageError(f"no executor {executor!r}; there are 'auto', 'compiled', 'host' and 'device'")
-        self.file, self.runtime, self.executor = file, runtime, executor
+        self.file, self.executor = file, executor
         self.on_gpu = executor == "device" or (executor == "auto" and runtime.device == "cuda")
         if self.on_gpu:
             if runtime.asked == "cpu":
                 raise UsageError("the executor 'device' is a GPU's; leave out device='cpu', or the executor")
             device_ops(np.float32, runtime.precision)  # fails early where there is no GPU
-        self.forward = Forward(file, runtime)
         self.file_graph = with_types(file.graph, infer(file))
         self.graph = canonicalize(self.file_graph)
+        self._building = RLock()
         self._graphs: OrderedDict[Hashable, Graph] = OrderedDict()
+        self._start(runtime)
+
+    def _start(self, runtime: Runtime) -> None:
+        """With no session yet."""
+        self.runtime, self.forward = runtime, Forward(self.file, runtime)
         self._executors: OrderedDict[Hashable, Executor] = OrderedDict()
         self._joint: OrderedDict[Hashable, JointExecutor] = OrderedDict()
         self._apart: set[Hashable] = set()  # what cannot be one session
         self._compiled: dict[Hashable, Hashable] = {}  # for which number of samples something was first
         self._fixed: set[Hashable] = set()  # what cannot be for any number
+
+    def on_one_thread(self) -> Engine:
+        """The same with sessions of its own, each of one thread: for samples that run side by side."""
+        other = copy(self)
+        other._start(self.runtime.on_one_thread())
+        return other
 
     @property
     def device(self) -> str:
@@ -79,6 +92,11 @@ class Engine:
         """True where the first axis of every input may have any length."""
         shapes = [self.file_graph.value(name).shape for name in self.file_graph.inputs]
         return all(shape and not isinstance(shape[0], int) for shape in shapes)
+
+    @cached_property
+    def mixes_samples(self) -> bool:
+        """True where a sample's answer depends on the others: activations are quantised by their range."""
+        return any(node.op_type == "DynamicQuantizeLinear" for node in self.file_graph.nodes)
 
     def tensor(self, name: str) -> str:
         """The tensor of this name, or the first output of the file's node of this name."""
@@ -99,7 +117,8 @@ class Engine:
                 self._holding(hidden), self.file, shapes, lambda names: self.forward.types(feeds, names)
             )
 
-        return _kept(self._graphs, (hidden, _shapes(feeds)), self.GRAPHS, build)
+        with self._building:
+            return _kept(self._graphs, (hidden, _shapes(feeds)), self.GRAPHS, build)
 
     def _holding(self, hidden: frozenset[str]) -> Graph:
         """The canonical graph with these tensors of the file in it."""
@@ -285,11 +304,13 @@ class Engine:
     ) -> tuple[Record, list[dict[str, Array]]]:
         """One forward pass, and all these ways back (else as ``vjp``)."""
         at, also = tuple(at), tuple(also)
-        joint = self._joint_executor(feeds, seed, at, ways, also)
+        with self._building:
+            joint = self._joint_executor(feeds, seed, at, ways, also)
+            apart = () if joint else ways
+            executors = [self.backward(feeds, way.backward, at, way.wrt) for way in apart]
         if joint is not None:
             record, arrived = joint.run(feeds, cast(TracedStart, seed))
             return record, [arrived]
-        executors = [self.backward(feeds, way.backward, at, way.wrt) for way in ways]
         also = (*also, *(name for way in ways if way.finish for name in way.wrt))
         record = self.run(feeds, (*(name for each in executors for name in each.needs), *at, *also))
         seeds = seed(record) if callable(seed) else seed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ class Forward:
 
     def __init__(self, file: ModelFile, runtime: Runtime) -> None:
         self.file, self.runtime = file, runtime
+        self._building = RLock()
         self._outputs = frozenset(file.graph.outputs)
         # By the tensors that they give, and whether they are fed matrices, which is for single samples.
         self._sessions: OrderedDict[tuple[frozenset[str], bool], Any] = OrderedDict()
@@ -96,7 +98,10 @@ class Forward:
         return {entry.name for entry in outputs if not entry.type.startswith("tensor")}
 
     def _session(self, taps: Sequence[str], feeds: Mapping[str, Array]) -> Any:
-        wanted = frozenset(taps)
+        with self._building:
+            return self._found_or_built(frozenset(taps), feeds)
+
+    def _found_or_built(self, wanted: frozenset[str], feeds: Mapping[str, Array]) -> Any:
         single = all(array.shape[:1] in ((), (1,)) for array in feeds.values())
         for (held, fed), session in self._sessions.items():
             few = len(held - self._outputs) <= 2 * len(wanted - self._outputs)

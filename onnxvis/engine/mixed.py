@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import groupby
+from threading import RLock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +22,7 @@ from .runtime import Runtime
 __all__ = ["MixedExecutor"]
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
+PLAIN_PYTHON = RLock()  # held by the thread that runs rules whose author may not have thought of several
 
 
 class _Stretch(NamedTuple):
@@ -28,6 +31,10 @@ class _Stretch(NamedTuple):
     executor: CompiledExecutor | HostExecutor
     entering: tuple[str, ...]
     leaving: tuple[str, ...]
+
+    def run(self, record: Record, given: Arrays) -> dict[str, np.ndarray[Any, Any]]:
+        with nullcontext() if isinstance(self.executor, CompiledExecutor) else PLAIN_PYTHON:
+            return self.executor.backward(record, given)
 
 
 class MixedExecutor:
@@ -62,7 +69,7 @@ class MixedExecutor:
         totals = {name: np.asarray(seed, self.dtype) for name, seed in seeds.items()}
         for stretch in self.stretches:
             given = {name: totals[name] for name in stretch.entering}
-            for name, found in stretch.executor.backward(record, given).items():
+            for name, found in stretch.run(record, given).items():
                 more = name in totals and name not in stretch.entering
                 totals[name] = totals[name] + found if more else found
         shape = self.plan.graph.shape

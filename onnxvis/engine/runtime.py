@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,12 @@ class Runtime:
             self.device = "cuda"
             self.gpu = find_gpu()
             self.providers = [(CUDA, self._cuda_options()), CPU]
+
+    def on_one_thread(self) -> Runtime:
+        """The same, whose sessions have one thread."""
+        other = copy(self)
+        other.threads = 1
+        return other
 
     def _check_libraries(self) -> None:
         for library in self.custom_ops:
