@@ -50,7 +50,7 @@ class Engine:
 
     PLANS, GRAPHS = 16, 16  # how many are kept
     # Bytes of weights in joint sessions, each of which has those of the forward pass once more.
-    JOINT = 64 << 20
+    JOINT = 128 << 20
 
     def __init__(self, file: ModelFile, runtime: Runtime, executor: str = "auto") -> None:
         if executor not in ("auto", "compiled", "host", "device"):

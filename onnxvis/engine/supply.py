@@ -24,7 +24,7 @@ from onnx import helper
 from onnxvis.graph.stored import Place, Source, Weights
 from onnxvis.graph.weights import locate
 
-from .memory import give_back
+from .memory import given_back
 from .runtime import Runtime
 
 __all__ = ["bytes_copied", "reads", "supplied"]
@@ -54,10 +54,10 @@ def supplied(
     handed = {name: weight for name, weight in weights.items() if name not in fed}
     folder = folder or _folder(handed)
     copied = _copied(use, handed, folder)
-    session = _reading_itself(runtime, model, handed, folder, copied) if copied else None
-    if session is None:
-        session = _handed(runtime, model, handed, folder)
-    give_back()
+    with given_back():
+        session = _reading_itself(runtime, model, handed, folder, copied) if copied else None
+        if session is None:
+            session = _handed(runtime, model, handed, folder)
     session.fed = {name: runtime.value(weights[name].numbers) for name in fed}
     return session
 
