@@ -302,22 +302,21 @@ BATCHED = ("forward", "gradient", "lrp epsilon_plus", "gradcam")
 def measure(
     name: str,
     threads: int,
-    batches: Sequence[int],
+    batch: int,
     tasks: Sequence[str],
     seconds: float,
     least: int,
     tries: int = 10,
 ) -> list[dict[str, Any]]:
-    """A row for each task and batch size on one net; nothing for a task that no rival does there."""
+    """A row for each task on one net, in batches of so many; none for a task that no rival does there."""
     subject, rows = Subject(name, threads, tries), []
-    for batch in batches:
-        subject.use(batch)
-        where = {"net": name, "batch": batch, "threads": threads, "alike": subject.alike}
-        for task in tasks if batch == 1 else (task for task in tasks if task in BATCHED):
-            subject.reopen()
-            held = _held(TASKS[task], subject, seconds, least)
-            if held is not None:
-                rows.append({**where, "task": task, **held})
+    subject.use(batch)
+    where = {"net": name, "batch": batch, "threads": threads, "alike": subject.alike}
+    for task in tasks if batch == 1 else (task for task in tasks if task in BATCHED):
+        subject.reopen()
+        held = _held(TASKS[task], subject, seconds, least)
+        if held is not None:
+            rows.append({**where, "task": task, **held})
     return rows
 
 

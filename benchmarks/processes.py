@@ -27,7 +27,7 @@ def in_process(
             rows = pool.submit(function, *arguments).result()
         except BrokenProcessPool as error:
             failed = {"all": f"the process ended early, as it does without memory: {error}"}
-            rows = [{**where, "task": "all", "batch": 0, "measures": {}, "times": {}, "failed": failed}]
+            rows = [{"batch": 0, **where, "task": "all", "measures": {}, "times": {}, "failed": failed}]
     progress(where, start)
     return rows
 

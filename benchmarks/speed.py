@@ -3,8 +3,8 @@
 Nine nets of torchvision at 224×224, at batch 1 and (the main tasks) 8, on one thread and on two.  A call
 is everything that an answer takes once all is built: forward pass, and backward pass to the input or to
 the layer.  The contestants of a task take turns in one process, and a plain onnxruntime forward pass with
-them: the floor is as many of these as the task has passes.  Every net and number of threads is a process
-of its own, and so is every contestant of the footprint (file to first heat map, peak memory).
+them: the floor is as many of these as the task has passes.  Every net, number of threads and batch size
+has a process of its own, and so has every contestant of the footprint (file to first heat map, peak memory).
 
 Writes a table with the goals, the numbers and a plot: ``results/speed.md``, ``.json``, ``.png``, ``.svg``
 (``speed_quick`` where ``--quick`` is given).  Run from the repository's root: ``python -m benchmarks.speed``
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from . import footprint
@@ -93,28 +94,28 @@ class _Quick(argparse.Action):
 # ---- measuring -----------------------------------------------------------------------------------
 
 
-Origin = tuple[str, bool, int]
+Origin = tuple[str, bool, int, int]
 
 
 def _origin(row: Row) -> Origin:
-    """What is measured together: the net, whether its footprint, on how many threads."""
-    return row["net"], row["task"] == "footprint", row["threads"]
+    """What is measured together: the net, whether its footprint, on how many threads, samples in a batch."""
+    return row["net"], row["task"] == "footprint", row["threads"], row["batch"]
 
 
 def _portions(chosen: argparse.Namespace, there: Collection[Origin]) -> Iterator[list[Row]]:
-    """The rows of every net on every number of threads, one process after the other, then footprints.
+    """The rows of every net, number of threads and batch size, one process each, then footprints.
 
     What is ``there`` is left out.
     """
     tasks = [*chosen.tasks, *([COMPILED] if chosen.compile else [])]
-    for threads in chosen.threads if tasks else ():
+    for threads, batch in product(chosen.threads, chosen.batches) if tasks else ():
         for net in chosen.nets:
-            if (net, False, threads) not in there:
-                settings = (threads, chosen.batches, tasks, chosen.seconds, chosen.least)
-                where = {"net": net, "threads": threads}
+            if (net, False, threads, batch) not in there:
+                where = {"net": net, "threads": threads, "batch": batch}
+                settings = (threads, batch, tasks, chosen.seconds, chosen.least)
                 yield in_process(where, threads, _measured, net, *settings)
     for net in chosen.nets if chosen.footprint else ():
-        if net in footprint.NETS and (net, True, 1) not in there:
+        if net in footprint.NETS and (net, True, 1, 1) not in there:
             start = time.perf_counter()
             yield [footprint.measure(net, chosen.processes)]
             progress({"net": net, "task": "footprint"}, start)

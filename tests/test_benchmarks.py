@@ -158,20 +158,21 @@ def test_what_was_measured_here_is_kept_and_the_rest_measured(tmp_path, monkeypa
     measured, lost = [], {"googlenet"}
 
     def in_process(where, threads, function, net, *settings):
-        measured.append((net, threads))
+        measured.append((net, where["threads"], where["batch"]))
         failed = {"all": "it ended"} if net in lost else {}
         return [timed(**where, failed=failed, task="all" if failed else "gradient")]
 
     monkeypatch.setattr(speed, "in_process", in_process)
     command = ["--nets", "googlenet", "alexnet", "--threads"]
-    speed.main([*command, "1", "--no-footprint"])
-    assert measured == [("googlenet", 1), ("alexnet", 1)]
+    speed.main([*command, "1", "--batches", "1", "--no-footprint"])
+    assert measured == [("googlenet", 1, 1), ("alexnet", 1, 1)]
     lost.clear()
-    speed.main([*command, "1", "2", "--no-footprint", "--resume"])
-    assert measured[2:] == [("googlenet", 1), ("googlenet", 2), ("alexnet", 2)]
-    assert (tmp_path / "speed.md").read_text().count("| alexnet | gradient | 1.0 (1.0) |") == 2
+    speed.main([*command, "1", "2", "--batches", "1", "8", "--no-footprint", "--resume"])
+    missing = [("googlenet", 1, 1), ("googlenet", 1, 8), ("alexnet", 1, 8)]
+    assert measured[2:] == [*missing, *((net, 2, n) for n in (1, 8) for net in ("googlenet", "alexnet"))]
+    assert (tmp_path / "speed.md").read_text().count("| alexnet | gradient | 1.0 (1.0) |") == 4
     where = speed.circumstances(*speed.PACKAGES)
-    assert len(reporting.kept("speed", where)["rows"]) == 4
+    assert len(reporting.kept("speed", where)["rows"]) == 8
     assert reporting.kept("speed", {**where, "torch": "another"}) is None
 
 

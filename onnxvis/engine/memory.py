@@ -1,8 +1,8 @@
 """What is freed while a session is built goes back to the system at once.
 
-Onnxruntime makes weights of weights, step by step.  Glibc keeps freed blocks of the size of weights for later, where
-the blocks that come next do not fit: a ResNet-50's session had a peak of 440 MB so, and has one of 380.  Other C
-libraries have nothing to be asked.
+Onnxruntime makes weights of weights, step by step.  Glibc keeps freed blocks of that size for later, where
+the blocks that come next do not fit: a ResNet-50's session had a peak of 440 MB so, and has one of 380.
+Other C libraries have nothing to be asked.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ speed = pytest.importorskip("benchmarks.speed", reason="needs benchmarks/ beside
 
 @pytest.fixture(scope="module")
 def rows():
-    return contests.measure("squeezenet1_1", 1, [1, 2], speed.TASKS, seconds=0, least=1)
+    settings = {"tasks": speed.TASKS, "seconds": 0, "least": 1}
+    return [row for batch in (1, 2) for row in contests.measure("squeezenet1_1", 1, batch, **settings)]
 
 
 def test_every_task_is_a_contest(rows):
@@ -38,12 +39,12 @@ def test_what_the_goals_ask_for_is_measured(rows):
 
 
 def test_zennit_is_given_a_mobilenet_as_it_needs_it():
-    (row,) = contests.measure("mobilenet_v2", 1, [1], ["lrp epsilon_plus"], seconds=0, least=1)
+    (row,) = contests.measure("mobilenet_v2", 1, 1, ["lrp epsilon_plus"], seconds=0, least=1)
     assert row["alike"] and row["measures"]["difference from zennit"] <= 1e-4
 
 
 def test_what_captum_cannot_rectify_is_no_contest():
-    assert contests.measure("efficientnet_b0", 1, [1], ["guided_backprop"], seconds=0, least=1) == []
+    assert contests.measure("efficientnet_b0", 1, 1, ["guided_backprop"], seconds=0, least=1) == []
 
 
 def test_who_fails_is_left_out_with_the_reason():
