@@ -23,6 +23,7 @@ ALLOWED = {
     "inputs": {"errors", "graph", "images"},
     "explanation": {"errors", "graph", "images", "target"},
     "overlap": set(),
+    "pictures": {"graph", "images", "inputs", "taxonomy"},
     "side_by_side": {"graph", "engine", "overlap"},
     "stream": {"errors", "inputs", "explanation", "target", "overlap"},
     "deployment": {
@@ -31,7 +32,7 @@ ALLOWED = {
     },
     "model": {
         "errors", "images", "graph", "rules", "engine", "target", "taxonomy", "inputs", "explanation",
-        "overlap", "side_by_side", "stream", "deployment",
+        "overlap", "pictures", "side_by_side", "stream", "deployment",
     },
     "loading": {"zoo", "images", "graph", "engine", "inputs", "model"},
 }  # fmt: skip
