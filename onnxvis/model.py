@@ -29,7 +29,6 @@ from .inputs import (
 from .overlap import overlapped
 from .pictures import Pictures
 from .rules import Composite
-from .side_by_side import SideBySide
 from .stream import Stream
 from .target import Names, Wanted, find_aim, normal, separable, settled, tensors_of
 from .taxonomy import INPUT_MODIFICATION, Case, MethodInfo, Outcome, find
@@ -54,7 +53,6 @@ class Model:
         self.preprocess, self.preprocess_source = preprocess, preprocess_source
         self.labels = labels
         self.device = engine.device
-        self._side_by_side = SideBySide(engine)
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
@@ -137,7 +135,7 @@ class Model:
         checked = info.check(settings)
         batch = complete(x, self.inputs, self.preprocess)
         wanted = normal(target, self.names)
-        singly = _independent(info, wanted) and self._side_by_side.pays(batch.feeds, batch.samples)
+        singly = _independent(info, wanted) and self.engine.side_by_side.pays(batch.feeds, batch.samples)
         return self._explanation(info, name, checked, singly, batch, wanted)
 
     def explain_each(
@@ -170,7 +168,7 @@ class Model:
             raise UsageError(f"batch_size is a positive whole number, or None, not {batch_size!r}")
         info, name, wanted = find(method), self._input(wrt), normal(target, self.names)
         explain = partial(self._explanation, info, name, info.check(settings))
-        fixed, apart = fixed_samples(self.inputs), self._side_by_side
+        fixed, apart = fixed_samples(self.inputs), self.engine.side_by_side
         if not _independent(info, wanted) or self.engine.mixes_samples:
             batch_size = 1
         size = fixed or batch_size or apart.fitting
@@ -188,7 +186,7 @@ class Model:
         wanted: Wanted,
     ) -> Explanation:
         """Samples explained by the input ``name``, in the batches that the model takes, or ``singly``."""
-        engine = self._side_by_side.engine if singly else self.engine
+        engine = self.engine.side_by_side.engine if singly else self.engine
 
         def explained(part: tuple[slice, Batch]) -> Outcome:
             where, samples = part
@@ -196,7 +194,7 @@ class Model:
             return cast(Outcome, info.run(case, **settings))
 
         parts = [*batches(batch, self.inputs, singly)]
-        outcomes = self._side_by_side.run(explained, parts) if singly else [*map(explained, parts)]
+        outcomes = [*(self.engine.side_by_side.run(explained, parts) if singly else map(explained, parts))]
         chosen = settled(wanted, [outcome.aim for outcome in outcomes])
         values = np.concatenate([outcome.values for outcome in outcomes])
         return Explanation(
