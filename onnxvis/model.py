@@ -14,12 +14,11 @@ from .engine.engine import Engine
 from .engine.plan import Pass
 from .errors import InputError, TargetError, UnknownNameError, UsageError
 from .explanation import Explanation, Reconstruction
-from .graph.analysis import channel_axes, logits, spatial_axes
+from .graph.analysis import logits
 from .graph.ir import Graph, TensorSpec
 from .inputs import (
     Batch,
     batches,
-    blank,
     complete,
     default_preset,
     fixed_samples,
@@ -28,14 +27,13 @@ from .inputs import (
     one_sample,
 )
 from .overlap import overlapped
+from .pictures import Pictures
 from .rules import Composite
-from .side_by_side import SideBySide
 from .stream import Stream
 from .target import Names, Wanted, find_aim, normal, separable, settled, tensors_of
 from .taxonomy import INPUT_MODIFICATION, Case, MethodInfo, Outcome, find
 from .taxonomy.deconvolutional.conservation import Conservation, joined
 from .taxonomy.deconvolutional.relevance import report
-from .taxonomy.input_reconstruction.descent import Canvas
 
 if TYPE_CHECKING:
     from .deployment import Exported
@@ -55,7 +53,6 @@ class Model:
         self.preprocess, self.preprocess_source = preprocess, preprocess_source
         self.labels = labels
         self.device = engine.device
-        self._side_by_side = SideBySide(engine)
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
@@ -77,6 +74,10 @@ class Model:
     def graph(self) -> Graph:
         """The layer graph; ``print(model.graph)`` is a table."""
         return self.engine.graph
+
+    @property
+    def _pictures(self) -> Pictures:
+        return Pictures(self.engine.file_graph, self.preprocess)
 
     @property
     def default_preset(self) -> str:
@@ -134,7 +135,7 @@ class Model:
         checked = info.check(settings)
         batch = complete(x, self.inputs, self.preprocess)
         wanted = normal(target, self.names)
-        singly = _independent(info, wanted) and self._side_by_side.pays(batch.feeds, batch.samples)
+        singly = _independent(info, wanted) and self.engine.side_by_side.pays(batch.feeds, batch.samples)
         return self._explanation(info, name, checked, singly, batch, wanted)
 
     def explain_each(
@@ -167,7 +168,7 @@ class Model:
             raise UsageError(f"batch_size is a positive whole number, or None, not {batch_size!r}")
         info, name, wanted = find(method), self._input(wrt), normal(target, self.names)
         explain = partial(self._explanation, info, name, info.check(settings))
-        fixed, apart = fixed_samples(self.inputs), self._side_by_side
+        fixed, apart = fixed_samples(self.inputs), self.engine.side_by_side
         if not _independent(info, wanted) or self.engine.mixes_samples:
             batch_size = 1
         size = fixed or batch_size or apart.fitting
@@ -185,7 +186,7 @@ class Model:
         wanted: Wanted,
     ) -> Explanation:
         """Samples explained by the input ``name``, in the batches that the model takes, or ``singly``."""
-        engine = self._side_by_side.engine if singly else self.engine
+        engine = self.engine.side_by_side.engine if singly else self.engine
 
         def explained(part: tuple[slice, Batch]) -> Outcome:
             where, samples = part
@@ -193,7 +194,7 @@ class Model:
             return cast(Outcome, info.run(case, **settings))
 
         parts = [*batches(batch, self.inputs, singly)]
-        outcomes = self._side_by_side.run(explained, parts) if singly else [*map(explained, parts)]
+        outcomes = [*(self.engine.side_by_side.run(explained, parts) if singly else map(explained, parts))]
         chosen = settled(wanted, [outcome.aim for outcome in outcomes])
         values = np.concatenate([outcome.values for outcome in outcomes])
         return Explanation(
@@ -204,7 +205,7 @@ class Model:
             settings={**info.settings, **settings},
             shows=info.shows,
             input_shape=batch.feeds[name].shape,
-            channel_axis=self._channel_axis(name),
+            channel_axis=self._pictures.channel_axis(name),
             layer=outcomes[0].layer,
             pictures=batch.pictures if name == main_input(self.inputs).name else (),
             inputs=batch.feeds[name],
@@ -260,8 +261,8 @@ class Model:
         graph = engine.specialized(batch.feeds, tensors_of(target))
         aim = find_aim(target, graph, part, samples, lambda names: engine.run(batch.feeds, names))
         known = bool(batch.pictures) or self.preprocess_source != "default"
-        bounds = self._bounds(batch.feeds[name], name) if known else None
-        return Case(engine, batch.feeds, name, aim, bounds, self._channel_axis(name))
+        bounds = self._pictures.bounds(batch.feeds[name], name) if known else None
+        return Case(engine, batch.feeds, name, aim, bounds, self._pictures.channel_axis(name))
 
     def _input(self, name: str | None) -> str:
         names = [spec.name for spec in self.inputs]
@@ -343,7 +344,7 @@ class Model:
 
         info = find(method)
         checked, name, wanted = info.check(settings), self._input(wrt), normal(target, self.names)
-        blank = self._blank(size).feeds
+        blank = self._pictures.blank(size).feeds
         subject = deployment.Subject(
             engine=self.engine,
             info=info,
@@ -351,8 +352,8 @@ class Model:
             target=wanted,
             input=name,
             blank=blank,
-            bounds=self._bounds(blank[name], name),
-            preprocess=self._picture_settings(name) if name == main_input(self.inputs).name else None,
+            bounds=self._pictures.bounds(blank[name], name),
+            preprocess=self._pictures.settings(name) if name == main_input(self.inputs).name else None,
             labels=self._labels_for(wanted),
             case=lambda part: self._case(part, name, wanted, slice(0, part.samples), part.samples),
             run=self.run,
@@ -388,47 +389,20 @@ class Model:
         if method == "inversion" and x is None:
             raise UsageError("inversion needs x, the input whose code is inverted")
         wanted = normal(target, self.names)
-        batch = complete(x, self.inputs, self.preprocess) if x is not None else self._blank(size)
+        batch = complete(x, self.inputs, self.preprocess) if x is not None else self._pictures.blank(size)
         name = self._input(None)
         if x is not None and len([*batches(batch, self.inputs)]) > 1:
             raise InputError("this model takes a fixed number of samples; reconstruct one at a time")
         case = self._case(batch, name, wanted, slice(0, batch.samples), batch.samples)
-        found = info.run(case, self._canvas(batch.feeds[name], name), progress, **checked)
+        found = info.run(case, self._pictures.canvas(batch.feeds[name], name), progress, **checked)
         return Reconstruction(
             found.values,
             found.loss,
             method,
             wanted,
             {**info.settings, **checked},
-            self._picture_settings(name),
+            self._pictures.settings(name),
         )
-
-    def _blank(self, size: tuple[int, int] | None) -> Batch:
-        return blank(self.inputs, channel_axes(self.engine.file_graph), size or self.preprocess.size)
-
-    def _channel_axis(self, name: str) -> int:
-        return channel_axes(self.engine.file_graph).get(name, 1)
-
-    def _bounds(self, array: Array, name: str) -> tuple[Array, Array] | None:
-        """Black and white as the net takes them, in shapes that broadcast; None where it takes no picture."""
-        axis = self._channel_axis(name)
-        low, high = (np.asarray(bound, np.float64) for bound in self.preprocess.bounds())
-        if self._picture_settings(name) is None or array.shape[axis] % low.size:
-            return None
-        shape = [1] * array.ndim
-        shape[axis] = low.size
-        return low.reshape(shape), high.reshape(shape)
-
-    def _canvas(self, array: Array, name: str) -> Canvas:
-        low, high = self._bounds(array, name) or (np.full([1] * array.ndim, bound) for bound in (-1.0, 1.0))
-        return Canvas(array.shape, array.dtype, low, high, spatial_axes(array.ndim, self._channel_axis(name)))
-
-    def _picture_settings(self, name: str) -> images.Preprocess | None:
-        spec = next(spec for spec in self.inputs if spec.name == name)
-        if spec.shape is None or len(spec.shape) != 4:
-            return None
-        channels = spec.shape[channel_axes(self.engine.file_graph)[name]]
-        return self.preprocess if channels in (self.preprocess.channels, None) else None
 
 
 def _independent(info: MethodInfo, wanted: Wanted) -> bool:

@@ -17,13 +17,13 @@ ALLOWED = {
     "ops": {"errors", "resources"},
     "graph": {"errors"},
     "rules": {"errors", "ops", "graph"},
-    "engine": {"errors", "ops", "graph", "rules"},
+    "engine": {"errors", "ops", "graph", "rules", "overlap"},
     "target": {"errors", "graph"},
     "taxonomy": {"errors", "images", "ops", "graph", "rules", "engine", "target"},
     "inputs": {"errors", "graph", "images"},
     "explanation": {"errors", "graph", "images", "target"},
     "overlap": set(),
-    "side_by_side": {"graph", "engine", "overlap"},
+    "pictures": {"graph", "images", "inputs", "taxonomy"},
     "stream": {"errors", "inputs", "explanation", "target", "overlap"},
     "deployment": {
         "errors", "_version", "images", "graph", "ops", "rules", "engine", "target", "taxonomy", "inputs",
@@ -31,7 +31,7 @@ ALLOWED = {
     },
     "model": {
         "errors", "images", "graph", "rules", "engine", "target", "taxonomy", "inputs", "explanation",
-        "overlap", "side_by_side", "stream", "deployment",
+        "overlap", "pictures", "stream", "deployment",
     },
     "loading": {"zoo", "images", "graph", "engine", "inputs", "model"},
 }  # fmt: skip

@@ -31,6 +31,7 @@ from .joint import OLDEST, JointExecutor, TracedStart
 from .mixed import MixedExecutor
 from .plan import Pass, Way, make_plan
 from .runtime import Runtime
+from .side_by_side import SideBySide
 from .supply import bytes_copied
 
 __all__ = ["Engine", "Executor"]
@@ -70,6 +71,7 @@ class Engine:
     def _start(self, runtime: Runtime) -> None:
         """With no session yet."""
         self.runtime, self.forward = runtime, Forward(self.file, runtime)
+        self.side_by_side = SideBySide(self)
         self._executors: OrderedDict[Hashable, Executor] = OrderedDict()
         self._joint: OrderedDict[Hashable, JointExecutor] = OrderedDict()
         self._apart: set[Hashable] = set()  # what cannot be one session

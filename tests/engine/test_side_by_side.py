@@ -9,10 +9,9 @@ from models import build, normal, small_cnn
 from onnx import helper
 
 import onnxvis
-from onnxvis import side_by_side
+from onnxvis.engine import side_by_side
 from onnxvis.engine.engine import Engine
 from onnxvis.rules import registry
-from onnxvis.side_by_side import SideBySide
 
 X = normal(7, 3, 12, 12, seed=5)
 SAMPLES = [X[i : i + 1] for i in range(len(X))]
@@ -80,7 +79,7 @@ def test_many_pictures(large, size):
 def test_where_the_cores_are_busy(large, threads, samples, pays):
     """Else operators do better to share the cores."""
     model = opened(threads)
-    assert SideBySide(model.engine).pays({"x": X[:samples]}, samples) is pays
+    assert model.engine.side_by_side.pays({"x": X[:samples]}, samples) is pays
 
 
 @pytest.mark.parametrize(
@@ -95,13 +94,13 @@ def test_where_the_cores_are_busy(large, threads, samples, pays):
 )
 def test_for_which_nets(net, how, shape, pays):
     model = onnxvis.load(net, threads=2, **how)
-    assert SideBySide(model.engine).pays({"x": np.zeros(shape, np.float32)}, 4) is pays
+    assert model.engine.side_by_side.pays({"x": np.zeros(shape, np.float32)}, 4) is pays
 
 
 def test_large_dense_layers_are_read_once_for_all(large):
     nodes = [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "m"], ["y"])]
     net = build(nodes, {"x": ["N", 3, 12, 12]}, {"y": ["N", 20000]}, {"m": normal(432, 20000)})
-    assert not SideBySide(onnxvis.load(net, threads=2).engine).pays({"x": X}, 7)
+    assert not onnxvis.load(net, threads=2).engine.side_by_side.pays({"x": X}, 7)
 
 
 def test_samples_that_set_the_range_of_each_other_stay_together(large, tmp_path):
@@ -111,7 +110,7 @@ def test_samples_that_set_the_range_of_each_other_stay_together(large, tmp_path)
     onnx.save(small_cnn(), tmp_path / "plain.onnx")
     quantization.quantize_dynamic(tmp_path / "plain.onnx", tmp_path / "dynamic.onnx")
     model = onnxvis.load(tmp_path / "dynamic.onnx", threads=2)
-    assert model.engine.free_batch and not SideBySide(model.engine).pays({"x": X}, 7)
+    assert model.engine.free_batch and not model.engine.side_by_side.pays({"x": X}, 7)
 
 
 # ---- at the same time ------------------------------------------------------------------------------
@@ -125,7 +124,7 @@ def test_as_many_as_there_are_threads():
         together.wait(TIME)
         return i
 
-    assert SideBySide(opened(threads=3).engine).run(work, range(6)) == [*range(6)]
+    assert [*opened(threads=3).engine.side_by_side.run(work, range(6))] == [*range(6)]
 
 
 def test_what_they_need_is_built_once(large, monkeypatch):
@@ -148,7 +147,7 @@ def test_what_they_need_is_built_once(large, monkeypatch):
 def test_the_shared_engine_is_left_as_it_was(large):
     model = opened(threads=2)
     model.explain(X, "gradient")
-    apart = model._side_by_side.engine
+    apart = model.engine.side_by_side.engine
     assert apart.runtime.threads == 1 and model.engine.runtime.threads == 2
     assert len(apart._joint) == 1 and not model.engine._joint
     assert apart._graphs is model.engine._graphs  # found once for both
@@ -178,3 +177,29 @@ def test_an_error_is_raised_and_no_thread_left_running(large):
     with pytest.raises(onnxvis.errors.OnnxvisError):
         model.explain(X, "gradient", [0, 1, 2, 3, 0, 1, 99])
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("onnxvis")]
+
+
+# ---- changed inputs ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fill", [0.0, "mean", "random"])
+def test_occlusion_is_the_same_on_any_number_of_threads(fill):
+    settings = {"size": 5, "stride": 2, "fill": fill, "batch": 4}
+    found = [opened(threads).explain(X[:2], "occlusion", **settings).values for threads in (1, 2, 5)]
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found[2], found[0], rtol=1e-5, atol=1e-6)
+
+
+def test_changed_inputs_run_at_the_same_time(monkeypatch):
+    """Times out (and fails) where one waits for the one before."""
+    run, together, sizes = Engine.run, threading.Barrier(2), []
+
+    def watched(engine, feeds, names):
+        if engine.runtime.threads == 1:
+            together.wait(TIME)
+            sizes.append(len(feeds["x"]))
+        return run(engine, feeds, names)
+
+    monkeypatch.setattr(Engine, "run", watched)
+    opened().explain(X[:1], "occlusion", size=6, stride=6, batch=4)
+    assert sizes == [2, 2]  # four boxes, four at a time

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from .engine.engine import Engine, Seeds
-from .graph.ir import Value
-from .overlap import overlapped
+import numpy as np
+
+from onnxvis.graph.ir import Value
+from onnxvis.overlap import overlapped
+
+if TYPE_CHECKING:
+    from .engine import Engine
 
 __all__ = ["SideBySide"]
 
@@ -28,7 +32,7 @@ R = TypeVar("R")
 
 
 class SideBySide:
-    """Decides whether samples run one by one, and runs them: on the threads that the engine has."""
+    """Parts of the work of an engine, each on a thread, as many at a time as the engine has threads."""
 
     def __init__(self, engine: Engine) -> None:
         self._shared = engine
@@ -36,20 +40,31 @@ class SideBySide:
 
     @cached_property
     def threads(self) -> int:
-        """How many samples run at the same time."""
-        return self._shared.runtime.threads or _cores()
-
-    @property
-    def fitting(self) -> int:
-        """How many samples to give it at a time."""
-        return self.threads if self._possible else 1
+        """How many parts run at the same time: one where a GPU does it, or samples depend on each other."""
+        engine = self._shared
+        if engine.device != "cpu" or engine.mixes_samples:
+            return 1
+        return engine.runtime.threads or _cores()
 
     @cached_property
     def engine(self) -> Engine:
         """What each of them runs on."""
         return self._shared if self.threads == 1 else self._shared.on_one_thread()
 
-    def pays(self, feeds: Seeds, samples: int) -> bool:
+    def run(self, function: Callable[[P], R], parts: Iterable[P]) -> Iterator[R]:
+        """``function`` of each part, in order; few of them are drawn ahead, all by the calling thread."""
+        if self.threads == 1:
+            return map(function, parts)
+        return overlapped(function, parts, ahead=self.threads, workers=self.threads)
+
+    # ---- samples of a batch ----------------------------------------------------------------------
+
+    @property
+    def fitting(self) -> int:
+        """How many samples to give it at a time."""
+        return self.threads if self._possible else 1
+
+    def pays(self, feeds: Mapping[str, np.ndarray[Any, Any]], samples: int) -> bool:
         """Whether so many samples, with inputs of these shapes, are explained sooner than as one batch."""
         rounds = math.ceil(samples / self.threads)
         busy = samples > 1 and samples >= BUSY * rounds * self.threads
@@ -63,7 +78,7 @@ class SideBySide:
         dense = sum(weight.nbytes for weight in weights if len(weight.shape) == 2)
         return compiled and engine.free_batch and not engine.mixes_samples and dense < DENSE
 
-    def _is_large(self, feeds: Seeds) -> bool:
+    def _is_large(self, feeds: Mapping[str, np.ndarray[Any, Any]]) -> bool:
         one = {name: array[:1] for name, array in feeds.items()}
         key = tuple(sorted((name, array.shape) for name, array in one.items()))
         if key not in self._large:
@@ -71,12 +86,6 @@ class SideBySide:
             tensors = (value for name, value in graph.values.items() if not graph.is_constant(name))
             self._large[key] = any(_bytes(value) >= LARGE for value in tensors)
         return self._large[key]
-
-    def run(self, function: Callable[[P], R], parts: Sequence[P]) -> list[R]:
-        """``function`` of each part, in order, as many at a time as there are threads."""
-        if self.threads == 1 or len(parts) == 1:
-            return [function(part) for part in parts]
-        return [*overlapped(function, parts, ahead=self.threads, workers=self.threads)]
 
 
 def _cores() -> int:
