@@ -126,7 +126,8 @@ class Model:
         sample, or an ``onnxvis.Target``; further a class by name, {unit: weight}, {output: target} for the
         sum over several outputs, a seed array, or a function of the outputs {name: array} that returns a
         seed for each that counts; a list has one target a sample, of any kind.  ``wrt``: the input to
-        explain, where there are several.
+        explain, where there are several.  The samples of a batch run together, or on a CPU, where that is
+        quicker, one by one: as many at a time as the model has threads, a thread each.
 
         Raises UsageError for a target, method or setting that does not exist, MissingRuleError where
         operators have no rule for the method.
