@@ -15,7 +15,7 @@ from onnxvis.rules import registry
 
 X = normal(7, 3, 12, 12, seed=5)
 SAMPLES = [X[i : i + 1] for i in range(len(X))]
-TIME = 2  # seconds after which a thread that should have come has not
+TIME = 30  # seconds after which a thread that should have come has not
 
 
 @pytest.fixture

@@ -22,8 +22,9 @@ def scores(
 ) -> Iterator[tuple[T, Array]]:
     """Each change, and the target's value for every sample of the ``changed`` input.
 
-    ``seeds``: what the target counts, by tensor.  ``batch``: changed inputs that run at a time, together
-    where the model takes any number, else side by side.  ``method``: who asks, for messages.
+    ``seeds``: what the target counts, by tensor.  ``batch``: changed inputs that run at a time, shared out
+    to the threads (where the model takes a fixed number, or there are more threads, one on each).
+    ``method``: who asks, for messages.
     """
     from tqdm import tqdm
 
