@@ -4,10 +4,14 @@
 // the CUDA words (tests/kernels/shim.h), so that the same source runs on the CPU.
 //
 // Numbers   T is float, double, or Half (float16 in memory, float32 in registers).
-// Indices   I is int where every index stays below 2^28, else long long: 64-bit division is slow on a GPU.
+// Indices   I is int where every index stays below 2^28, else long long.  A GPU has no instruction that
+//           divides: by what all threads divide by, they multiply (Divisor).
 // Layout    every array is contiguous and row-major; the launch code copies views before it passes them.
 // Grid      one axis, any size: each kernel walks 0 .. count-1 in strides of the whole grid, so that an
 //           empty count and a grid smaller than the count are both right.
+// Memory    numbers are moved 16 bytes at a time where neighbours are computed alike (each_number).  Adjoints
+//           gather, a strip of a column a thread (Strip), so that no two threads write to one place: no
+//           atomics, and every sum has one order.
 #pragma once
 
 // ---- numbers ----------------------------------------------------------------------------------------
@@ -37,64 +41,195 @@ template <> struct Wide<Half> { typedef float type; };
     for (I i = static_cast<I>(blockIdx.x) * static_cast<I>(blockDim.x) + static_cast<I>(threadIdx.x); \
          i < count; i += static_cast<I>(gridDim.x) * static_cast<I>(blockDim.x))
 
+// ---- number by number -------------------------------------------------------------------------------
+
+// What one thread loads and stores at once.
+template <typename T> struct alignas(16) Pack {
+    static constexpr int SIZE = 16 / sizeof(T);
+    T at[SIZE];
+};
+
+template <typename... P> __device__ bool start_at_packs(const P*... arrays) {
+    return ((reinterpret_cast<unsigned long long>(arrays) | ...) & 15) == 0;
+}
+
+// compute for each number of the packs; what it makes ends up in one pack for each result.
+template <typename T, int RESULTS, typename Compute, typename... Packs>
+__device__ void each_of_pack(Pack<T> (&results)[RESULTS], Compute compute, Packs... given) {
+    typedef typename Wide<T>::type W;
+#pragma unroll
+    for (int j = 0; j < Pack<T>::SIZE; ++j) {
+        W made[RESULTS];
+        compute(made, static_cast<W>(given.at[j])...);
+#pragma unroll
+        for (int r = 0; r < RESULTS; ++r) results[r].at[j] = static_cast<T>(made[r]);
+    }
+}
+
+// compute(made, in[0][i], in[1][i], ..) for each i below count, and out[r][i] = made[r] for each result r.
+// An output may be an input: what a thread writes, it has read, and no other thread reads.
+template <typename T, int RESULTS, typename Compute, typename... In>
+__device__ void each_number(long long count, T* const (&out)[RESULTS], Compute compute, const In*... in) {
+    typedef typename Wide<T>::type W;
+    bool packed = start_at_packs(in...);
+    for (int r = 0; r < RESULTS; ++r) packed = packed && start_at_packs(out[r]);
+    const long long packs = packed ? count / Pack<T>::SIZE : 0;
+    GRID_STRIDE(long long, p, packs) {
+        Pack<T> results[RESULTS];
+        each_of_pack(results, compute, reinterpret_cast<const Pack<T>*>(in)[p]...);
+#pragma unroll
+        for (int r = 0; r < RESULTS; ++r) reinterpret_cast<Pack<T>*>(out[r])[p] = results[r];
+    }
+    GRID_STRIDE(long long, rest, count - packs * Pack<T>::SIZE) {
+        const long long i = packs * Pack<T>::SIZE + rest;
+        W made[RESULTS];
+        compute(made, static_cast<W>(in[i])...);
+        for (int r = 0; r < RESULTS; ++r) out[r][i] = static_cast<T>(made[r]);
+    }
+}
+
 // ---- windows ----------------------------------------------------------------------------------------
+
+// A divisor with what replaces it below 2^31: n / d is the upper half of 2n * magic, shifted
+// (Granlund & Montgomery 1994; made in onnxvis/ops/device/geometry.py).
+template <typename I> struct Divisor {
+    I divisor;
+    unsigned magic;
+    int shift;
+
+    __device__ I quotient(I n) const {  // of n >= 0
+        if constexpr (sizeof(I) > 4) return n / divisor;
+        const unsigned long long product = static_cast<unsigned long long>(2u * static_cast<unsigned>(n)) * magic;
+        return static_cast<I>(static_cast<unsigned>(product >> 32) >> shift);
+    }
+    // The quotient; n becomes the remainder.
+    __device__ I split(I& n) const {
+        const I whole = quotient(n);
+        n -= whole * divisor;
+        return whole;
+    }
+};
 
 // onnxvis.ops.window.Window over three axes; nets with fewer have axes of length 1 in front.
 // Window o sees the input at o*strides + k*dilations - before, for each k below kernel; outside is padding.
 template <typename I> struct Geometry {
     I kernel[3], strides[3], dilations[3], before[3], size_in[3], size_out[3];
+    Divisor<I> by_stride[3], by_out[3];
+    Divisor<I> by_in[3];  // the middle one by the number of strips of ROWS rows
 
     __device__ I offsets() const { return kernel[0] * kernel[1] * kernel[2]; }
     __device__ I inputs() const { return size_in[0] * size_in[1] * size_in[2]; }
     __device__ I windows() const { return size_out[0] * size_out[1] * size_out[2]; }
 };
 
-// visit(k, at) for every offset k of window o, row-major; at: the input position, or -1 on padding.
-template <typename I, typename Visit>
-__device__ void each_offset(const Geometry<I>& w, I o, Visit visit) {
-    const I o2 = o % w.size_out[2], o1 = o / w.size_out[2] % w.size_out[1];
-    const I o0 = o / w.size_out[2] / w.size_out[1];
-    I k = 0;
-    for (I a = 0; a < w.kernel[0]; ++a) {
-        const I i0 = o0 * w.strides[0] + a * w.dilations[0] - w.before[0];
-        for (I b = 0; b < w.kernel[1]; ++b) {
-            const I i1 = o1 * w.strides[1] + b * w.dilations[1] - w.before[1];
-            const bool inside = i0 >= 0 && i0 < w.size_in[0] && i1 >= 0 && i1 < w.size_in[1];
-            const I row = inside ? (i0 * w.size_in[1] + i1) * w.size_in[2] : I(0);
-            for (I c = 0; c < w.kernel[2]; ++c, ++k) {
-                const I i2 = o2 * w.strides[2] + c * w.dilations[2] - w.before[2];
-                visit(k, inside && i2 >= 0 && i2 < w.size_in[2] ? row + i2 : I(-1));
-            }
-        }
+// Whole numbers first .. last; none where last < first.
+template <typename I> struct Span {
+    I first, last;
+};
+
+// A window, from its number counted through all planes.
+template <typename I> struct Place {
+    I plane, at[3];
+
+    __device__ Place(const Geometry<I>& w, I number) {
+        at[2] = number;
+        at[1] = w.by_out[2].split(at[2]);
+        at[0] = w.by_out[1].split(at[1]);
+        plane = w.by_out[0].split(at[0]);
     }
+    // The input that it sees through its first offset, in its plane; -1 where that is padding.
+    __device__ I first_seen(const Geometry<I>& w) const {
+        I place = 0;
+        for (int axis = 0; axis < 3; ++axis) {
+            const I i = at[axis] * w.strides[axis] - w.before[axis];
+            if (i < 0 || i >= w.size_in[axis]) return -1;
+            place = place * w.size_in[axis] + i;
+        }
+        return place;
+    }
+};
+
+// The offsets through which window o sees inputs, not padding, along one axis.
+template <typename I> __device__ Span<I> inside(const Geometry<I>& w, int axis, I o) {
+    const I start = o * w.strides[axis] - w.before[axis], dilation = w.dilations[axis];
+    const I in_front = start < 0 ? -start : 0, left = w.size_in[axis] - 1 - start;
+    const Span<I> reach = {dilation == 1 ? in_front : (in_front + dilation - 1) / dilation,
+                           left < 0 ? I(-1) : dilation == 1 ? left : left / dilation};
+    return {reach.first, reach.last < w.kernel[axis] ? reach.last : w.kernel[axis] - 1};
 }
 
-// The window that sees input i through kernel offset k along one axis; negative where there is none.
-template <typename I>
-__device__ I window_at(const Geometry<I>& w, int axis, I i, I k) {
-    const I start = i + w.before[axis] - k * w.dilations[axis];
-    const I o = start / w.strides[axis];
-    return o * w.strides[axis] == start && o < w.size_out[axis] ? o : I(-1);
-}
-
-// visit(k, o) for every window o that sees the input position at, through offset k; k row-major.
-// This is how adjoints gather: no two threads write to one place, so no atomics, and one fixed order of sums.
-template <typename I, typename Visit>
-__device__ void each_window(const Geometry<I>& w, I at, Visit visit) {
-    const I i2 = at % w.size_in[2], i1 = at / w.size_in[2] % w.size_in[1];
-    const I i0 = at / w.size_in[2] / w.size_in[1];
-    for (I a = 0; a < w.kernel[0]; ++a) {
-        const I o0 = window_at(w, 0, i0, a);
-        if (o0 < 0) continue;
-        for (I b = 0; b < w.kernel[1]; ++b) {
-            const I o1 = window_at(w, 1, i1, b);
-            if (o1 < 0) continue;
-            for (I c = 0; c < w.kernel[2]; ++c) {
-                const I o2 = window_at(w, 2, i2, c);
-                if (o2 >= 0) {
-                    visit((a * w.kernel[1] + b) * w.kernel[2] + c, (o0 * w.size_out[1] + o1) * w.size_out[2] + o2);
+// visit(at, x[at]) for every input position at that a window sees, row-major; x: its plane.
+// Several numbers are loaded before the first is used, so that their ways from memory overlap.
+template <typename T, typename I, typename Visit>
+__device__ void each_seen(const Geometry<I>& w, const Place<I>& window, const T* x, Visit visit) {
+    constexpr int LOADS = 4;
+    const Span<I> a = inside(w, 0, window.at[0]), b = inside(w, 1, window.at[1]), c = inside(w, 2, window.at[2]);
+    const I start = window.at[2] * w.strides[2] - w.before[2];
+#pragma unroll 1
+    for (I k0 = a.first; k0 <= a.last; ++k0) {
+        const I i0 = window.at[0] * w.strides[0] + k0 * w.dilations[0] - w.before[0];
+#pragma unroll 1
+        for (I k1 = b.first; k1 <= b.last; ++k1) {
+            const I i1 = window.at[1] * w.strides[1] + k1 * w.dilations[1] - w.before[1];
+            const I row = (i0 * w.size_in[1] + i1) * w.size_in[2] + start;
+#pragma unroll 1
+            for (I k2 = c.first; k2 <= c.last; k2 += LOADS) {
+                const I from = row + k2 * w.dilations[2];
+                T seen[LOADS];
+#pragma unroll
+                for (int j = 0; j < LOADS; ++j) {
+                    if (k2 + j <= c.last) seen[j] = x[from + j * w.dilations[2]];
+                }
+#pragma unroll
+                for (int j = 0; j < LOADS; ++j) {
+                    if (k2 + j > c.last) break;
+                    visit(from + j * w.dilations[2], static_cast<typename Wide<T>::type>(seen[j]));
                 }
             }
         }
     }
 }
+
+// The windows that reach as far as position i along one axis, whatever dilation makes them leave out.
+template <typename I> __device__ Span<I> reaching(const Geometry<I>& w, int axis, I i) {
+    const I at = i + w.before[axis], beyond = at - (w.kernel[axis] - 1) * w.dilations[axis];
+    const I last = at < 0 ? I(-1) : w.by_stride[axis].quotient(at);
+    return {beyond <= 0 ? I(0) : w.by_stride[axis].quotient(beyond + w.strides[axis] - 1),
+            last < w.size_out[axis] ? last : w.size_out[axis] - 1};
+}
+
+// Whether window o sees position i, which it reaches, along one axis.
+template <typename I> __device__ bool sees(const Geometry<I>& w, int axis, I o, I i) {
+    const I distance = i + w.before[axis] - o * w.strides[axis], dilation = w.dilations[axis];
+    if (distance < 0 || distance > (w.kernel[axis] - 1) * dilation) return false;
+    return dilation == 1 || distance % dilation == 0;
+}
+
+constexpr int ROWS = 4;
+
+// Up to ROWS positions below each other, row .. end - 1 of a column, from the strip's number.
+template <typename I> struct Strip {
+    I plane, depth, column, row, end;
+
+    __device__ Strip(const Geometry<I>& w, I number) {
+        I strip = w.by_in[2].split(column = number);
+        depth = w.by_in[1].split(strip);
+        plane = w.by_in[0].split(depth);
+        row = strip * ROWS;
+        end = row + ROWS < w.size_in[1] ? row + ROWS : w.size_in[1];
+    }
+    // Where the first of them lies in its plane; the next one is size_in[2] further.
+    __device__ I start(const Geometry<I>& w) const { return (depth * w.size_in[1] + row) * w.size_in[2] + column; }
+
+    __device__ Span<I> reaching_rows(const Geometry<I>& w) const {
+        return {reaching(w, 1, row).first, reaching(w, 1, end - 1).last};
+    }
+
+    template <typename T, typename W> __device__ void write(const Geometry<I>& w, T* out, const W (&sums)[ROWS]) const {
+        T* to = out + plane * w.inputs() + start(w);
+#pragma unroll
+        for (int i = 0; i < ROWS; ++i) {
+            if (row + i < end) to[i * w.size_in[2]] = static_cast<T>(sums[i]);
+        }
+    }
+};

@@ -1,44 +1,55 @@
 // The adjoint of max pooling, in two passes: which input won each window, then what comes back to each input.
 //
 // Grid       max_first: count = planes × windows, one window each.
-//            max_route: count = planes × inputs, one input position each, which gathers from the windows
-//            that see it: no atomics, and the sum of a position has one fixed order.
+//            max_route: count = planes × strips, one strip of inputs each (Strip, in common.cuh), which gathers
+//            from the windows that reach it: no atomics, and the sum of an input has one fixed order.
 // Layout     x, out: planes × size_in; g, first: planes × size_out; planes = samples × channels; contiguous.
-//            first: the winning offset in the window, 0 .. kernel-1, int32.
+//            first: the winner's place in its plane, int32; negative where padding wins.
 // Bounds     every read is checked against size_in and size_out.
 // Ties       the first maximum, row-major.  Padding never wins.  NaN neither wins nor is beaten, as in NumPy's
-//            comparisons; a window without a number above −∞ is won by its first offset.
+//            comparisons; a window without a number above −∞ is won by its first offset, padding or not.
 // Reference  Ops.max_route (onnxvis/ops/primitives.py); switches of Zeiler & Fergus 2013.
 #include "common.cuh"
 
 template <typename T, typename I>
 __global__ void max_first(const T* x, int* first, Geometry<I> w, I count) {
     typedef typename Wide<T>::type W;
-    const I windows = w.windows(), inputs = w.inputs();
     GRID_STRIDE(I, i, count) {
-        const T* plane = x + i / windows * inputs;
+        const Place<I> window(w, i);
         W highest = -static_cast<W>(1) / static_cast<W>(0);  // −∞
-        int winner = 0;
-        each_offset(w, i % windows, [&](I k, I at) {
-            if (at < 0) return;
-            const W value = static_cast<W>(plane[at]);
-            if (value > highest) winner = static_cast<int>(k);
+        I winner = window.first_seen(w);
+        each_seen(w, window, x + window.plane * w.inputs(), [&](I at, W value) {
+            if (value > highest) winner = at;
             if (value > highest || value != value) highest = value;
         });
-        first[i] = winner;
+        first[i] = static_cast<int>(winner);
     }
 }
 
 template <typename T, typename I>
 __global__ void max_route(const T* g, const int* first, T* out, Geometry<I> w, I count) {
     typedef typename Wide<T>::type W;
-    const I windows = w.windows(), inputs = w.inputs();
-    GRID_STRIDE(I, i, count) {
-        const I plane = i / inputs * windows;
-        W sum = 0;
-        each_window(w, i % inputs, [&](I k, I o) {
-            if (first[plane + o] == k) sum += static_cast<W>(g[plane + o]);
-        });
-        out[i] = static_cast<T>(sum);
+    GRID_STRIDE(I, n, count) {
+        const Strip<I> strip(w, n);
+        const Span<I> a = reaching(w, 0, strip.depth), b = strip.reaching_rows(w), c = reaching(w, 2, strip.column);
+        const I start = strip.start(w);
+        W sums[ROWS] = {};
+#pragma unroll 1
+        for (I o0 = a.first; o0 <= a.last; ++o0) {
+#pragma unroll 1
+            for (I o1 = b.first; o1 <= b.last; ++o1) {
+                const I line = ((strip.plane * w.size_out[0] + o0) * w.size_out[1] + o1) * w.size_out[2];
+#pragma unroll 1
+                for (I o = line + c.first; o <= line + c.last; ++o) {
+                    const I below = first[o] - start;
+                    const W value = static_cast<W>(g[o]);
+#pragma unroll
+                    for (int row = 0; row < ROWS; ++row) {
+                        if (below == row * w.size_in[2]) sums[row] += value;
+                    }
+                }
+            }
+        }
+        strip.write(w, out, sums);
     }
 }

@@ -4,7 +4,7 @@
 //   DECONVNET  max(g, 0)                        (Zeiler & Fergus 2013; x is not read and may be null)
 //   GUIDED     max(g, 0) where x > 0, else 0    (Springenberg et al. 2014)
 //
-// Grid       count threads in all, one number each, in strides of the grid.
+// Grid       count numbers, 16 bytes of them a thread, in strides of the grid.
 // Layout     g, x, out: count numbers, contiguous.  out may be g.
 // Bounds     reads and writes 0 .. count-1 only.
 // NaN        passes through max, and closes the gate where it is x, as NumPy's maximum and comparisons do.
@@ -16,10 +16,15 @@ enum Rule { GRADIENT, DECONVNET, GUIDED };
 template <typename T, int RULE>
 __global__ void rectify(const T* g, const T* x, T* out, long long count) {
     typedef typename Wide<T>::type W;
-    GRID_STRIDE(long long, i, count) {
-        W value = static_cast<W>(g[i]);
-        if (RULE != GRADIENT && value <= W(0)) value = W(0);
-        if (RULE != DECONVNET && !(static_cast<W>(x[i]) > W(0))) value = W(0);
-        out[i] = static_cast<T>(value);
+    if constexpr (RULE == DECONVNET) {
+        each_number<T>(count, {out}, [](W* made, W value) { *made = value <= W(0) ? W(0) : value; }, g);
+    } else {
+        each_number<T>(
+            count, {out},
+            [](W* made, W value, W at) {
+                if (RULE == GUIDED && value <= W(0)) value = W(0);
+                *made = at > W(0) ? value : W(0);
+            },
+            g, x);
     }
 }

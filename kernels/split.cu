@@ -1,6 +1,6 @@
 // Positive and negative part in one pass over memory: x⁺ = max(x, 0), x⁻ = min(x, 0).
 //
-// Grid       count threads in all, one number each, in strides of the grid.
+// Grid       count numbers, 16 bytes of them a thread, in strides of the grid.
 // Layout     x, positive, negative: count numbers, contiguous.
 // Bounds     reads and writes 0 .. count-1 only.
 // NaN        is NaN in both parts, as in NumPy's maximum and minimum.
@@ -10,9 +10,11 @@
 template <typename T>
 __global__ void split(const T* x, T* positive, T* negative, long long count) {
     typedef typename Wide<T>::type W;
-    GRID_STRIDE(long long, i, count) {
-        const W value = static_cast<W>(x[i]);
-        positive[i] = static_cast<T>(value <= W(0) ? W(0) : value);
-        negative[i] = static_cast<T>(value >= W(0) ? W(0) : value);
-    }
+    each_number<T>(
+        count, {positive, negative},
+        [](W* made, W value) {
+            made[0] = value <= W(0) ? W(0) : value;
+            made[1] = value >= W(0) ? W(0) : value;
+        },
+        x);
 }

@@ -9,13 +9,10 @@
 template <typename T, typename I>
 __global__ void window_sum(const T* x, T* out, Geometry<I> w, I count) {
     typedef typename Wide<T>::type W;
-    const I windows = w.windows(), inputs = w.inputs();
     GRID_STRIDE(I, i, count) {
-        const T* plane = x + i / windows * inputs;
+        const Place<I> window(w, i);
         W sum = 0;
-        each_offset(w, i % windows, [&](I, I at) {
-            if (at >= 0) sum += static_cast<W>(plane[at]);
-        });
+        each_seen(w, window, x + window.plane * w.inputs(), [&](I, W value) { sum += value; });
         out[i] = static_cast<T>(sum);
     }
 }

@@ -18,6 +18,7 @@ GPP = shutil.which("g++")
 WHY = "needs g++, which compiles the kernels for the CPU"
 HERE = Path(__file__).parent
 GUARD = 64  # numbers in front of and behind every array, which no kernel may touch
+SHIFT = 0  # numbers by which arrays start behind a multiple of 16 bytes
 _FOLDER = tempfile.TemporaryDirectory(prefix="onnxvis-kernels-")
 
 Kernel = Callable[[int, int, Sequence[Any]], None]
@@ -35,10 +36,9 @@ def compiled(code: str, options: tuple[str, ...], names: tuple[str, ...]) -> dic
     stem = Path(_FOLDER.name) / hashlib.sha256(text.encode()).hexdigest()[:16]
     source, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
     source.write_text(text)
-    command = [str(GPP), "-O1", "-Wall", "-Werror", "-shared", "-fPIC", f"-I{HERE}", *options]
-    ended = subprocess.run(
-        [*command, "-o", str(library), str(source)], capture_output=True, text=True, check=False
-    )
+    told = ["-O1", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC", f"-I{HERE}", *options]
+    command = [str(GPP), *told, "-o", str(library), str(source)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise RuntimeError(ended.stderr)
     loaded = ctypes.CDLL(str(library))
@@ -69,10 +69,10 @@ class _Argument:
         if _is_data(value):
             assert value.flags.c_contiguous, "kernels take arrays that lie in one piece"
             self.array = value
-            self.guarded = np.full(
-                value.nbytes + 2 * GUARD * value.itemsize, 0xFF, np.uint8
-            )  # NaN, as a number
-            self.inside = slice(GUARD * value.itemsize, GUARD * value.itemsize + value.nbytes)
+            guard = GUARD * value.itemsize
+            self.guarded = np.full(value.nbytes + 2 * guard + 16, 0xFF, np.uint8)  # NaN, as a number
+            start = guard + -(self.guarded.ctypes.data + guard) % 16 + SHIFT * value.itemsize
+            self.inside = slice(start, start + value.nbytes)
             self.guarded[self.inside] = np.frombuffer(value.tobytes(), np.uint8)
             self.held: Any = np.uint64(self.guarded.ctypes.data + self.inside.start)
             self.size = -8

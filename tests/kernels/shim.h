@@ -9,10 +9,10 @@
 #define __global__
 #define __device__
 
-struct Place {
+struct ShimAxis {
     unsigned x;
 };
-static Place blockIdx, threadIdx, blockDim, gridDim;
+static ShimAxis blockIdx, threadIdx, blockDim, gridDim;
 
 // float16 to float32 and back (to nearest, ties to even), as the GPU's cvt instructions do.
 static float shim_float(unsigned short half) {

@@ -257,6 +257,16 @@ def test_views_are_taken_as_they_look():
     agree(ops.gate(spread[0], spread[0] - 1.0), host.gate(spread[1], spread[1] - 1.0), "float32", ops)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_arrays_that_start_anywhere(dtype, shift, monkeypatch):
+    """Where numbers can be moved 16 bytes at a time, where they cannot, and those left over at the end."""
+    monkeypatch.setattr("kernels.compiling.SHIFT", shift)
+    for count in (1, 8, 9, 31, 64):
+        g, x = numbers((count,), 2)
+        compare("gate", [g, x], dtype, True, kernels=["rectify"])
+
+
 # ---- half precision ------------------------------------------------------------------------------
 
 
@@ -336,6 +346,27 @@ def test_indices_are_wide_where_an_int_would_overflow():
     window = Window((3,), (1,), (2**27,), (0,), (8,), (1,))
     assert index_type(8, window=window).cpp == "long long"
     assert geometry(window, index_type(far)).dtype["strides"].base == np.int64
+
+
+def test_a_divisor_divides():
+    """Around every multiple, for all small divisors and some others, up to the last number below 2^31."""
+    code = sources.source("put.cu") + (
+        "\ntemplate <typename I> __global__ void divide(const I* n, I* out, Divisor<I> by, I count)"
+        "{ GRID_STRIDE(I, i, count) out[i] = by.quotient(n[i]); }"
+    )
+    names = {"int": "divide<int>", "long long": "divide<long long>"}
+    kernels = compiled(code, sources.options(), tuple(names.values()))
+    gpu, rng = stand_in_gpu(), np.random.default_rng(0)
+    some = [2**k + d for k in range(9, 31) for d in (-1, 0, 1)] + [*rng.integers(1, 2**31 - 1, 50)]
+    for index in (geometries.SHORT, geometries.LONG):
+        for by in [*range(1, 300), *map(int, some)]:
+            multiples = by * np.concatenate([rng.integers(0, (2**31 - 1) // by + 1, 40), [(2**31 - 1) // by]])
+            n = np.clip(np.concatenate([multiples - 1, multiples, multiples + 1]), 0, 2**31 - 1)
+            n = n.astype(index.dtype)
+            out = gpu.xp.empty(n.shape, n.dtype)
+            given = (gpu.upload(n), out, geometries.divisor(by, index), index(n.size))
+            kernels[names[index.cpp]](1, 1, given)
+            np.testing.assert_array_equal(gpu.download(out), n // by)
 
 
 def test_positions_beyond_32_bits():

@@ -1,8 +1,10 @@
 """Every kernel compiles for every GPU that it is meant for: NVRTC needs no GPU."""
 
+import re
+
 import pytest
 
-from onnxvis.ops.device.sources import FOLDER, KERNELS, NUMBERS, expressions, options, source
+from onnxvis.ops.device.sources import FOLDER, KERNELS, NUMBERS, expression, expressions, options, source
 from onnxvis.resources import resource
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_90", "sm_100")
@@ -34,6 +36,39 @@ def test_a_header_says_what_a_reader_needs(file):
 def test_the_page_says_of_every_kernel_where_it_ran():
     page = (resource(FOLDER).parent / "docs" / "gpu.md").read_text(encoding="utf-8")
     assert not [name for name in KERNELS if f"| `{name}` |" not in page]
+
+
+def intermediate_code(nvrtc, file, name):
+    """PTX of one kernel; through NVRTC itself, since cuda-core asks a driver before it gives any."""
+
+    def done(result, *values):
+        assert result == nvrtc.nvrtcResult.NVRTC_SUCCESS
+        return values[0] if values else None
+
+    program = done(*nvrtc.nvrtcCreateProgram(source(file).encode(), file.encode(), 0, [], []))
+    done(*nvrtc.nvrtcAddNameExpression(program, name.encode()))
+    told = [option.encode() for option in (*options(), "-arch=sm_90")]
+    done(*nvrtc.nvrtcCompileProgram(program, len(told), told))
+    code = bytearray(done(*nvrtc.nvrtcGetPTXSize(program)))
+    done(*nvrtc.nvrtcGetPTX(program, code))
+    return code.decode()
+
+
+INPUTS = {"GRADIENT": 2, "GUIDED": 2, "quotient": 2, "multiply_back": 4}
+
+
+@pytest.mark.parametrize("dtype", NUMBERS)
+@pytest.mark.parametrize("kernel", ["rectify", "split", "stabilize", "quotient", "multiply_back"])
+def test_numbers_move_16_bytes_at_a_time(core, kernel, dtype):
+    """All loads come before the first store: else each would wait for the one before."""
+    nvrtc = pytest.importorskip("cuda.bindings.nvrtc")
+    for variant in KERNELS[kernel].variants or ("",):
+        code = intermediate_code(nvrtc, KERNELS[kernel].file, expression(kernel, dtype, variant))
+        moves = re.findall(r"\b(ld|st)\.global\.v(\d)\.[bfu](\d+)", code)
+        assert moves and all(int(count) * int(bits) == 128 for _, count, bits in moves)
+        kinds = [kind for kind, _, _ in moves]
+        loads, stores = INPUTS.get(variant, INPUTS.get(kernel, 1)), 1 + (kernel == "split")
+        assert kinds == ["ld"] * loads + ["st"] * stores
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -20,7 +20,7 @@ from onnxvis.ops.cudnn import Cudnn
 from onnxvis.ops.primitives import Array
 from onnxvis.ops.window import Window
 
-from .geometry import geometry, index_type
+from .geometry import divisor, gathering, geometry, index_type
 from .gpu import Gpu
 
 __all__ = ["Convolution"]
@@ -102,7 +102,7 @@ class Convolution:
         items = samples * channels * count
         self.gpu.launch(
             "im2col", x.dtype, index.cpp, items, x, columns, geometry(window, index),
-            *map(index, (channels, samples, first, count, items)),
+            *map(index, (channels, samples, first)), divisor(count, index), index(items),
         )  # fmt: skip
         return columns
 
@@ -114,9 +114,10 @@ class Convolution:
         x = self.xp.empty((samples, channels, math.prod(window.size_in)), columns.dtype)
         index = index_type(x.size, columns.size, window=window)
         columns = columns if columns.flags.c_contiguous else columns.copy()
+        threads = gathering(samples * channels, window)
         self.gpu.launch(
-            "col2im", x.dtype, index.cpp, x.size, columns, x, geometry(window, index),
-            *map(index, (channels, samples, x.size)),
+            "col2im", x.dtype, index.cpp, threads, columns, x, geometry(window, index),
+            *map(index, (channels, samples, threads)),
         )  # fmt: skip
         return x
 

@@ -1,7 +1,8 @@
-"""A window as the kernels take it, and the width of the indices that it needs."""
+"""A window as the kernels take it, how many threads go through it, and the width of the indices it needs."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -9,9 +10,10 @@ import numpy as np
 
 from onnxvis.ops.window import Window
 
-__all__ = ["IndexType", "geometry", "index_type"]
+__all__ = ["IndexType", "divisor", "gathering", "geometry", "index_type"]
 
 AXES = 3  # spatial axes of a kernel
+ROWS = 4  # of a column, a strip of which is a thread's in kernels that gather
 LIMIT = 2**28  # below it, the sum of an index and a grid's stride, or of a few, does not overflow an int
 
 
@@ -38,13 +40,49 @@ def index_type(*sizes: int, window: Window | None = None) -> IndexType:
     return SHORT if max(sizes, default=0) < LIMIT else LONG
 
 
+def divisor(value: int, index: IndexType) -> np.ndarray[Any, Any]:
+    """The struct ``Divisor<I>`` of kernels/common.cuh: what dividing by a positive number comes down to.
+
+    For n below 2^31, n // value is 2n·magic >> 32 >> shift (Granlund & Montgomery 1994): magic is
+    2^(31 + shift) / value, rounded up, where 2^shift is not below value; the error of the product then
+    stays below what would change the quotient.  Numbers beyond are divided as they are.
+    """
+    shift = (value - 1).bit_length()
+    magic = -(-(2 ** (31 + shift)) // value) if value < 2**31 else 0
+    return np.array((value, magic, shift), _divisor_type(index))
+
+
+def _divisor_type(index: IndexType) -> list[Any]:
+    return [("divisor", index.dtype), ("magic", np.uint32), ("shift", np.int32)]
+
+
 def geometry(window: Window, index: IndexType) -> np.ndarray[Any, Any]:
     """The struct ``Geometry<I>`` of kernels/common.cuh: an array without axes, passed by value."""
-    names = [entry.name for entry in fields(window)]
-    assert len(window.kernel) <= AXES
-    result = np.zeros((), [(name, index.dtype, AXES) for name in names])
-    for name in names:
-        given = getattr(window, name)
-        neutral = 0 if name == "before" else 1
-        result[name] = (neutral,) * (AXES - len(given)) + tuple(given)
+    given = {entry.name: _over_axes(window, entry.name) for entry in fields(window)}
+    divided = {"by_stride": given["strides"], "by_out": given["size_out"], "by_in": _strips(window)}
+    numbers = [(name, index.dtype, AXES) for name in given]
+    result = np.zeros((), [*numbers, *((name, _divisor_type(index), AXES) for name in divided)])
+    for name, values in given.items():
+        result[name] = values
+    for name, values in divided.items():
+        # by 1 where there is nothing to divide: an axis of no positions
+        result[name] = [divisor(max(1, value), index) for value in values]
     return result
+
+
+def gathering(planes: int, window: Window) -> int:
+    """How many threads go through the inputs of a window: one for each ``Strip`` of kernels/common.cuh."""
+    return planes * math.prod(_strips(window))
+
+
+def _strips(window: Window) -> tuple[int, ...]:
+    """The input's sizes, with strips of ``ROWS`` rows in place of rows."""
+    depth, rows, columns = _over_axes(window, "size_in")
+    return depth, -(-rows // ROWS), columns
+
+
+def _over_axes(window: Window, name: str) -> tuple[int, ...]:
+    """A field of the window, with axes of length 1 in front."""
+    given = getattr(window, name)
+    assert len(given) <= AXES
+    return (0 if name == "before" else 1,) * (AXES - len(given)) + tuple(given)

@@ -65,7 +65,7 @@ class Gpu:
     """
 
     SHARE = 0.9
-    THREADS, BLOCKS = 256, 65536  # a block's threads; at most that many blocks, each walks in strides
+    THREADS, BLOCKS = 256, 2**20  # a block's threads; at most that many blocks, each walks in strides
     SMALL, KEPT = 65536, 512  # bytes up to which constants are known by content; how many of these stay
 
     def __init__(self, xp: Any, erf: Callable[[Any], Any], index: int = 0) -> None:

@@ -15,11 +15,13 @@ from onnxvis.ops.primitives import Array, Key, Ops, Shape
 from onnxvis.ops.window import Window
 
 from .convolution import Convolution
-from .geometry import geometry, index_type
+from .geometry import gathering, geometry, index_type
 from .gpu import Gpu
 from .sources import NUMBERS
 
 __all__ = ["DeviceOps"]
+
+PACK = 16  # bytes that a thread moves at once
 
 
 class DeviceOps(Ops):
@@ -105,7 +107,7 @@ class DeviceOps(Ops):
         if not self._alike(x):
             return super().split(x)
         above, below = self.xp.empty(x.shape, x.dtype), self.xp.empty(x.shape, x.dtype)
-        self.gpu.launch("split", x.dtype, "", x.size, x, above, below, np.int64(x.size))
+        self._by_number("split", "", x, above, below)
         return above, below
 
     def stabilize(self, z: Array, epsilon: float = 1e-6) -> Array:
@@ -135,8 +137,13 @@ class DeviceOps(Ops):
         """A new array, written number by number; a None among the others is a null pointer."""
         result = self.xp.empty(first.shape, first.dtype)
         rest = (np.uint64(0) if other is None else other for other in others)
-        self.gpu.launch(kernel, first.dtype, variant, first.size, first, *rest, result, np.int64(first.size))
+        self._by_number(kernel, variant, first, *rest, result)
         return result
+
+    def _by_number(self, kernel: str, variant: str, first: Array, *others: Any) -> None:
+        """``each_number`` of kernels/common.cuh: 16 bytes a thread."""
+        threads = -(-first.nbytes // PACK)
+        self.gpu.launch(kernel, first.dtype, variant, threads, first, *others, np.int64(first.size))
 
     # ---- along axes ------------------------------------------------------------------------------
 
@@ -201,10 +208,17 @@ class DeviceOps(Ops):
         return self.convolution.adjoint(self._dense(g), self._dense(w), window, group)
 
     def window_sum(self, x: Array, window: Window) -> Array:
-        return self._windowed("window_sum", x, window, window.size_out)
+        result = self.xp.empty((*x.shape[:2], *window.size_out), x.dtype)
+        index = index_type(x.size, result.size, window=window)
+        self._launch("window_sum", x, index, result.size, self._dense(x), result, geometry(window, index))
+        return result
 
     def window_spread(self, g: Array, window: Window) -> Array:
-        return self._windowed("window_spread", g, window, window.size_in)
+        result = self.xp.empty((*g.shape[:2], *window.size_in), g.dtype)
+        index = index_type(g.size, result.size, window=window)
+        threads = gathering(math.prod(g.shape[:2]), window)
+        self._launch("window_spread", g, index, threads, self._dense(g), result, geometry(window, index))
+        return result
 
     def max_route(self, g: Array, x: Array, window: Window) -> Array:
         x = self._dense(x)
@@ -213,13 +227,8 @@ class DeviceOps(Ops):
         shape = geometry(window, index)
         self._launch("max_first", x, index, first.size, x, first, shape)
         result = self.xp.empty(x.shape, g.dtype)
-        self._launch("max_route", g, index, result.size, self._dense(g), first, result, shape)
-        return result
-
-    def _windowed(self, kernel: str, x: Array, window: Window, size: tuple[int, ...]) -> Array:
-        result = self.xp.empty((*x.shape[:2], *size), x.dtype)
-        index = index_type(x.size, result.size, window=window)
-        self._launch(kernel, x, index, result.size, self._dense(x), result, geometry(window, index))
+        threads = gathering(math.prod(g.shape[:2]), window)
+        self._launch("max_route", g, index, threads, self._dense(g), first, result, shape)
         return result
 
     def _launch(self, kernel: str, like: Array, index: Any, count: int, *arguments: Any) -> None:
