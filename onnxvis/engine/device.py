@@ -52,7 +52,7 @@ class DeviceExecutor:
         The record is used up: what no later step reads is taken out of it, so that its memory is free.
         """
         try:
-            with self.gpu.running(precision=self.ops.precision):
+            with self.gpu.running():
                 replay = self._replay or self._capture(record, seeds)
                 arrived = replay.run(record, seeds) if replay else self._walk(record, seeds)
                 return {
@@ -141,7 +141,7 @@ class _Replay:
     ) -> None:
         self.ops, self.gpu = ops, ops.gpu
         self.pool = ops.gpu.xp.cuda.MemoryPool()
-        with ops.gpu.running(self.pool, ops.precision):
+        with ops.gpu.running(self.pool):
             self.kept = {name: self._place(_on_device(ops, record, name)) for name in used}
             self.seeds = {name: self._place(ops.gpu.upload(seed)) for name, seed in seeds.items()}
             self.graph, self.arrived = self._captured(lambda: walk(plan, ops, self._read, self.seeds))

@@ -46,6 +46,10 @@ class DeviceArray(np.ndarray):
         if _recorded is not None:
             _recorded.append(write)
 
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self.ctypes.data)
+
     def astype(self, dtype: Any, *, copy: bool = True) -> Any:
         return _do(lambda x: x.astype(dtype, copy=copy), self)
 
@@ -169,21 +173,6 @@ class _Graph:
                 step()
 
 
-class _Core:
-    """How float32 products are computed."""
-
-    _routines_linalg = SimpleNamespace(COMPUTE_TYPE_DEFAULT=1, COMPUTE_TYPE_TF32=7)
-
-    def __init__(self) -> None:
-        self.compute_type = 2
-
-    def get_compute_type(self, dtype: Any) -> int:
-        return self.compute_type
-
-    def set_compute_type(self, dtype: Any, compute_type: int) -> None:
-        self.compute_type = compute_type
-
-
 def _to_device(array: Any, dtype: Any = None, *, copy: bool = False, order: str = "K") -> DeviceArray:
     if _recorded is not None and not isinstance(array, DeviceArray):
         raise RuntimeError("operation not permitted when stream is capturing")
@@ -233,7 +222,7 @@ def cupy() -> Any:
     """A stand-in for the module ``cupy``."""
     names = (
         "where", "maximum", "minimum", "abs", "exp", "log", "sqrt", "tanh", "sin", "power", "sum", "argmax",
-        "broadcast_to", "concatenate", "matmul", "take", "argsort", "searchsorted",
+        "broadcast_to", "take", "argsort", "searchsorted",
     )  # fmt: skip
     memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
     cuda = SimpleNamespace(
@@ -258,12 +247,112 @@ def cupy() -> Any:
         arange=lambda count: _do(lambda: np.arange(count)),
         RawModule=_Module,
         cuda=cuda,
-        _core=_Core(),
     )
 
 
+# ---- cuBLAS --------------------------------------------------------------------------------------
+
+_NUMBERS = {0: np.float32, 1: np.float64, 2: np.float16}  # cudaDataType_t
+
+
+def _matrix(pointer: int, kind: int, rows: int, columns: int, leading: int) -> np.ndarray[Any, Any]:
+    """A matrix in memory, column by column."""
+    dtype = np.dtype(_NUMBERS[kind])
+    assert leading >= rows > 0 < columns
+    size = (leading * (columns - 1) + rows) * dtype.itemsize
+    numbers = np.frombuffer((ctypes.c_uint8 * size).from_address(pointer), dtype)
+    return np.lib.stride_tricks.as_strided(
+        numbers, (rows, columns), (dtype.itemsize, leading * dtype.itemsize), writeable=True
+    )
+
+
+def _gemm(
+    handle: Any, first: int, second: int, m: int, n: int, k: int,
+    alpha: Any, a: int, a_kind: int, a_leading: int, b: int, b_kind: int, b_leading: int,
+    beta: Any, c: int, c_kind: int, c_leading: int, compute: int, how: int,
+) -> int:  # fmt: skip
+    """cublasGemmEx: c = op(a)·op(b) by columns, op being the matrix or its transpose."""
+    assert handle.value == 7 and {first, second} <= {0, 1} and how == -1
+    scalar = ctypes.c_double if compute == 70 else ctypes.c_float
+    assert [ctypes.cast(s, ctypes.POINTER(scalar))[0] for s in (alpha, beta)] == [1, 0]
+    assert (a_kind, c_kind, compute) in (
+        (0, 0, 68),
+        (0, 0, 77),
+        (1, 1, 70),
+        (2, 0, 68),
+        (2, 2, 68),
+    ) and a_kind == b_kind
+    COMPUTED.append(compute)
+    left = _matrix(a, a_kind, *((k, m) if first else (m, k)), a_leading)
+    right = _matrix(b, b_kind, *((n, k) if second else (k, n)), b_leading)
+    result = _matrix(c, c_kind, m, n, c_leading)
+
+    def multiply() -> None:
+        one, other = (
+            x.astype(result.dtype) for x in (left.T if first else left, right.T if second else right)
+        )
+        result[...] = one @ other
+
+    with np.errstate(all="ignore"):
+        multiply()
+    if _recorded is not None:
+        _recorded.append(multiply)
+    return 0
+
+
+def _gemm_batched(*arguments: Any) -> int:
+    """cublasGemmStridedBatchedEx: as many products, their matrices so far apart."""
+    head, (a, b, c) = arguments[:7], (arguments[7:11], arguments[11:15], arguments[16:20])
+    beta, count, rest = arguments[15], arguments[20], arguments[21:]
+    for i in range(count):
+        moved = [
+            (pointer + i * apart * np.dtype(_NUMBERS[kind]).itemsize, kind, leading)
+            for pointer, kind, leading, apart in (a, b, c)
+        ]
+        _gemm(*head, *moved[0], *moved[1], beta, *moved[2], *rest)
+    return 0
+
+
+COMPUTED: list[int] = []  # what products were computed in
+
+
+def cublas() -> Any:
+    """A stand-in for cuBLAS' library: it does what the header says, on the host's memory."""
+    order: list[str] = []
+
+    def create(handle: Any) -> int:
+        ctypes.cast(handle, ctypes.POINTER(ctypes.c_void_p))[0] = 7
+        return 0
+
+    def set_stream(handle: Any, stream: int) -> int:
+        order.append("stream")
+        return 0 if (handle.value, stream) == (7, _Stream.ptr) else 1
+
+    def set_workspace(handle: Any, memory: int, size: int) -> int:
+        assert order == ["stream"], "setting the stream puts the workspace back"
+        return 0 if handle.value == 7 and memory and size else 1
+
+    given = {
+        "cublasCreate_v2": create, "cublasSetStream_v2": set_stream, "cublasSetWorkspace_v2": set_workspace,
+        "cublasGetStatusString": lambda status: b"status %d" % status,
+        "cublasGemmEx": _gemm, "cublasGemmStridedBatchedEx": _gemm_batched,
+    }  # fmt: skip
+    return SimpleNamespace(**{name: _declared(function) for name, function in given.items()})
+
+
+def _declared(function: Callable[..., Any]) -> Any:
+    """Called with what its declared parameters take, as a function of a C library is."""
+
+    def call(*arguments: Any) -> Any:
+        for value, parameter in zip(arguments, call.argtypes, strict=True):  # type: ignore[attr-defined]
+            parameter.from_param(value)
+        return function(*arguments)
+
+    return call
+
+
 def stand_in_gpu() -> Gpu:
-    return Gpu(cupy(), _function(special.erf))
+    return Gpu(cupy(), _function(special.erf), cublas())
 
 
 def stand_in_ops(dtype: Any = np.float32, precision: str = "float32", cudnn: Any = None) -> DeviceOps:

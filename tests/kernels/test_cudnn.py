@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ops import windows
 
-from onnxvis.ops.cudnn import Cudnn
+from onnxvis.ops.device.cudnn import Cudnn
 from onnxvis.ops.host import HostOps
 from onnxvis.ops.window import Window
 

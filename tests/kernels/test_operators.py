@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ops.expressions import EXPRESSIONS
 
+from onnxvis.errors import OnnxvisError
 from onnxvis.ops.device import DeviceOps
 from onnxvis.ops.device.gpu import NotCapturableError
 from onnxvis.ops.host import HostOps
@@ -11,7 +12,7 @@ from onnxvis.ops.primitives import Ops
 from onnxvis.ops.window import Window
 
 from .compiling import GPP, WHY
-from .stand_in import stand_in_ops
+from .stand_in import COMPUTED, DeviceArray, stand_in_ops
 
 pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
 
@@ -80,12 +81,13 @@ def test_nothing_is_uploaded_into_a_graph():
 # ---- precision -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("precision", "expected"), [("float32", 1), ("tf32", 7), ("float16", 1)])
-def test_how_products_are_computed_is_set_and_put_back(precision, expected):
-    ops = stand_in_ops(precision=precision)
-    with ops.gpu.running(precision=precision):
-        assert ops.xp._core.compute_type == expected
-    assert ops.xp._core.compute_type == 2
+@pytest.mark.parametrize(("precision", "expected"), [("float32", 68), ("tf32", 77), ("float16", 68)])
+def test_what_products_are_computed_in(precision, expected):
+    for dtype, kind in ((np.float32, expected), (np.float64, 70)):
+        ops = stand_in_ops(dtype, precision)
+        COMPUTED.clear()
+        ops.matmul(*map(ops.constant, (np.ones((2, 3)), np.ones((3, 4)))))
+        assert [kind] == COMPUTED
 
 
 @pytest.mark.parametrize("name", ["matmul", "conv"])
@@ -104,3 +106,66 @@ def test_half_precision_rounds_factors_and_nothing_else(name):
     assert found.dtype == np.float32
     error = abs(found - exact).max() / abs(exact).max()
     assert 1e-5 < error < 3e-3
+
+
+# ---- products ------------------------------------------------------------------------------------
+
+
+def views(rng, *shape):
+    """The same numbers as they may lie in memory: whole, transposed, cut out, stretched, backwards."""
+    x = rng.normal(size=shape)
+    wide = rng.normal(size=(*shape[:-2], shape[-2] + 3, shape[-1] + 2))
+    yield x
+    yield x.swapaxes(-1, -2).copy().swapaxes(-1, -2)
+    yield wide[..., 1:-2, 2:]
+    yield wide.swapaxes(-1, -2).copy().swapaxes(-1, -2)[..., 3:, :-2]
+    yield x[..., ::-1, ::-1]
+    yield rng.normal(size=(*shape[:-2], 2 * shape[-2], 3 * shape[-1]))[..., ::2, ::3]
+    yield np.broadcast_to(x[..., :1, :], shape)
+
+
+@pytest.mark.parametrize(
+    "sizes", [(3, 4, 5), (1, 6, 4), (4, 6, 1), (5, 1, 3), (1, 1, 1), (0, 3, 2), (2, 0, 3)]
+)
+@pytest.mark.parametrize(
+    ("left", "right"),
+    [((), ()), ((2,), (2,)), ((2,), ()), ((), (3,)), ((1,), (2,)), ((2, 1), (3,)), ((1, 1), ()), ((0,), ())],
+)
+def test_products_of_what_lies_anyhow(sizes, left, right):
+    rows, inner, columns = sizes
+    rng, ops = np.random.default_rng(0), stand_in_ops(np.float64)
+    for a in views(rng, *left, rows, inner):
+        for b in views(rng, *right, inner, columns):
+            ours = ops.gpu.download(ops.matmul(as_it_lies(a), as_it_lies(b)))
+            np.testing.assert_allclose(ours, a @ b, rtol=1e-12, atol=1e-12)
+
+
+def as_it_lies(array):
+    """On the device, with the strides that it has."""
+    return array.view(DeviceArray)
+
+
+def test_factors_that_cublas_can_read_are_not_copied(monkeypatch):
+    ops, rng = stand_in_ops(np.float64), np.random.default_rng(0)
+    monkeypatch.setattr(DeviceArray, "copy", lambda array: pytest.fail("copied"))
+    a = as_it_lies(rng.normal(size=(6, 4, 5)))
+    for left, right in (
+        (a, a.swapaxes(1, 2)),
+        (a.swapaxes(1, 2), a),
+        (a[0], a[0].transpose((1, 0))),
+        (a[:, 1:3], a[0].transpose((1, 0))),
+    ):
+        ops.matmul(left, right)
+
+
+def test_shapes_that_do_not_fit_are_named():
+    ops = stand_in_ops()
+    with pytest.raises(OnnxvisError, match=r"\(2, 3\) and \(4, 5\)"):
+        ops.matmul(ops.zeros((2, 3)), ops.zeros((4, 5)))
+
+
+def test_what_cublas_says_is_passed_on():
+    ops = stand_in_ops()
+    ops.gpu.cublas.library.cublasCreate_v2 = lambda handle: 3
+    with pytest.raises(OnnxvisError, match="status 3"):
+        ops.matmul(ops.zeros((2, 3)), ops.zeros((3, 5)))

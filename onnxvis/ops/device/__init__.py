@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxvis.ops.cudnn import find_cudnn
-
+from .cudnn import find_cudnn
 from .gpu import PRECISIONS, Gpu, find_gpu
 from .operators import DeviceOps
 

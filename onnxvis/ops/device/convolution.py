@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from onnxvis.ops.cudnn import Cudnn
 from onnxvis.ops.primitives import Array
 from onnxvis.ops.window import Window
 
+from .cudnn import Cudnn
 from .geometry import divisor, gathering, geometry, index_type
 from .gpu import Gpu
 

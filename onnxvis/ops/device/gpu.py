@@ -8,12 +8,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from threading import RLock
 from typing import Any
 
 import numpy as np
 
-from onnxvis.errors import MissingRuntimeError, UsageError
+from onnxvis.errors import MissingRuntimeError
 
+from .cublas import Cublas, find_cublas
 from .sources import KERNELS, expression, expressions, options, source
 
 __all__ = ["PRECISIONS", "Gpu", "NotCapturableError", "find_gpu"]
@@ -53,23 +55,25 @@ def find_gpu(index: int = 0) -> Gpu:
         ) from None
     if index >= count:
         raise MissingRuntimeError(f"there is no CUDA device {index}: CuPy finds {count}")
-    return Gpu(cupy, erf, index)
+    return Gpu(cupy, erf, find_cublas(cupy), index)
 
 
 class Gpu:
     """A CUDA device.
 
-    ``xp``: the CuPy module; ``erf``: a function that it keeps elsewhere; ``stream``: on which everything
-    runs, onnxruntime included; ``pool``: what arrays are allocated from, bounded to ``SHARE`` of the device's
-    memory so that others find some left.
+    ``xp``: the CuPy module; ``erf``: a function that it keeps elsewhere; ``cublas``: multiplies matrices;
+    ``stream``: on which everything runs, onnxruntime included, one thread's work at a time (``lock``);
+    ``pool``: what arrays are allocated from, bounded to ``SHARE`` of the device's memory so that others find
+    some left.
     """
 
     SHARE = 0.9
     THREADS, BLOCKS = 256, 2**20  # a block's threads; at most that many blocks, each walks in strides
     SMALL, KEPT = 65536, 512  # bytes up to which constants are known by content; how many of these stay
 
-    def __init__(self, xp: Any, erf: Callable[[Any], Any], index: int = 0) -> None:
+    def __init__(self, xp: Any, erf: Callable[[Any], Any], cublas: Any, index: int = 0) -> None:
         self.xp, self.erf, self.index = xp, erf, index
+        self.cublas, self.lock = Cublas(cublas, self), RLock()
         with xp.cuda.Device(index):
             self.stream = xp.cuda.Stream(non_blocking=True)
             self.pool = xp.cuda.MemoryPool()
@@ -82,28 +86,14 @@ class Gpu:
         self._small: OrderedDict[Any, Any] = OrderedDict()
 
     @contextmanager
-    def running(self, pool: Any = None, precision: str = "float32") -> Iterator[None]:
+    def running(self, pool: Any = None) -> Iterator[None]:
         """Everything inside runs on this device, on ``stream``, with memory from ``pool``."""
-        if precision not in PRECISIONS:
-            raise UsageError(f"no precision {precision!r}; there are {', '.join(map(repr, PRECISIONS))}")
         with ExitStack() as stack:
+            stack.enter_context(self.lock)
             stack.enter_context(self.xp.cuda.Device(self.index))
             stack.enter_context(self.stream)
             stack.enter_context(self.xp.cuda.using_allocator((pool or self.pool).malloc))
-            stack.enter_context(self._products_in(precision))
             yield
-
-    @contextmanager
-    def _products_in(self, precision: str) -> Iterator[None]:
-        """cuBLAS told whether it may round float32 to TF32, whatever CUPY_TF32 says."""
-        core = self.xp._core
-        before = core.get_compute_type(np.float32)
-        wanted = "COMPUTE_TYPE_TF32" if precision == "tf32" else "COMPUTE_TYPE_DEFAULT"
-        core.set_compute_type(np.float32, getattr(core._routines_linalg, wanted))
-        try:
-            yield
-        finally:
-            core.set_compute_type(np.float32, before)
 
     # ---- kernels ---------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -165,7 +166,17 @@ class DeviceOps(Ops):
         return self.xp.broadcast_to(x, shape)
 
     def concat(self, arrays: Sequence[Array], axis: int) -> Array:
-        return self.xp.concatenate(arrays, axis)
+        # One copy after the other: CuPy would send a table of many arrays' addresses from the host, which
+        # a CUDA graph cannot hold.
+        sizes = [array.shape[axis] for array in arrays]
+        shape = [*arrays[0].shape]
+        shape[axis] = sum(sizes)
+        result = self.xp.empty(tuple(shape), np.result_type(*(array.dtype for array in arrays)))
+        for array, end in zip(arrays, accumulate(sizes), strict=True):
+            key = [slice(None)] * len(shape)
+            key[axis] = slice(end - array.shape[axis], end)
+            result[tuple(key)] = array
+        return result
 
     def slice(self, x: Array, key: Key) -> Array:
         return x[key]
@@ -197,9 +208,11 @@ class DeviceOps(Ops):
     # ---- linear maps -----------------------------------------------------------------------------
 
     def matmul(self, a: Array, b: Array) -> Array:
-        if self.precision == "float16" and self.dtype == np.float32:  # cuBLAS sums these in float32
-            a, b = a.astype(np.float16, copy=False), b.astype(np.float16, copy=False)
-        return self.xp.matmul(a, b).astype(self.dtype, copy=False)
+        dtype = (
+            np.dtype(np.float16) if self.precision == "float16" and self.dtype == np.float32 else self.dtype
+        )
+        a, b = a.astype(dtype, copy=False), b.astype(dtype, copy=False)
+        return self.gpu.cublas.product(a, b, self.dtype, self.precision == "tf32")
 
     def conv(self, x: Array, w: Array, window: Window, group: int = 1) -> Array:
         return self.convolution.forward(self._dense(x), self._dense(w), window, group)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .primitives import Array
-from .window import Window
+from onnxvis.ops.primitives import Array
+from onnxvis.ops.window import Window
 
 if TYPE_CHECKING:
-    from .device.gpu import Gpu
+    from .gpu import Gpu
 
 __all__ = ["Cudnn", "find_cudnn"]
 
