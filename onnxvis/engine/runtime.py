@@ -14,7 +14,9 @@ import numpy as np
 from onnxvis.errors import MissingRuntimeError, ModelError, OnnxvisError, UsageError
 from onnxvis.ops.device import PRECISIONS, find_gpu
 
-__all__ = ["Runtime", "import_onnxruntime"]
+from .bindings import Bindings
+
+__all__ = ["Runtime", "Session", "import_onnxruntime"]
 
 INSTALL = (
     "pip install 'onnxvis[cpu]'  (or 'onnxvis[cuda12]', 'onnxvis[cuda13]' for an NVIDIA GPU; choose one)"
@@ -33,6 +35,21 @@ def import_onnxruntime() -> Any:
             f"onnxruntime {why}, and onnxvis runs models with it; run: {INSTALL}"
         ) from None
     return onnxruntime
+
+
+class Session:
+    """An onnxruntime.InferenceSession, whose attributes these are too, with what it needs.
+
+    ``weights``: OrtValues that it may read where they lie, and that so must live as long as it does; ``fed``:
+    inputs that are the same in every run; ``bindings``: on a GPU, where it leaves its outputs.
+    """
+
+    def __init__(self, inner: Any, weights: Sequence[Any], bindings: Bindings | None) -> None:
+        self.inner, self.weights, self.bindings = inner, weights, bindings
+        self.fed: dict[str, Any] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
 
 
 class Runtime:
@@ -109,8 +126,8 @@ class Runtime:
         data: bytes,
         folder: Path | None = None,
         weights: Mapping[str, np.ndarray[Any, Any]] | None = None,
-    ) -> Any:
-        """An InferenceSession of a serialized model.
+    ) -> Session:
+        """A session of a serialized model.
 
         ``folder`` holds its external weights; ``weights`` are those that it is given from memory.
         """
@@ -134,11 +151,9 @@ class Runtime:
                 f"{', '.join(session.get_providers())}: its CUDA provider could not be loaded, as where CUDA "
                 f"or cuDNN is of another version; run: {GPU_INSTALL}, or use device='cpu'"
             )
-        session.weights = values  # it may read some where they lie: they must live as long as it does
-        session.fed = {}  # inputs that are the same in every run
-        return session
+        return Session(session, values, Bindings(session, self.gpu.index) if self.device == "cuda" else None)
 
-    def run(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+    def run(self, session: Session, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """Run with OrtValues in and out; on a GPU, tensors stay there."""
         feeds = {**feeds, **session.fed}
         try:
@@ -149,24 +164,20 @@ class Runtime:
                 raise out_of_memory("forward", shapes, first_line(error)) from None
             raise ModelError(f"onnxruntime could not run the model: {first_line(error)}") from None
 
-    def _run_bound(self, session: Any, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
-        """With I/O binding: on a GPU it waits for the stream before it returns, on a CPU it hands tensors
-        over in less time than ``run_with_ort_values``.
+    def _run_bound(self, session: Session, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
+        """With I/O binding: on a GPU tensors stay there, on a CPU they are handed over in less time than by
+        ``run_with_ort_values``.
         """
+        if session.bindings is not None:
+            with self.gpu.lock:  # its stream is the one that others capture
+                return session.bindings.run(outputs, feeds)
         binding = session.io_binding()
         for name, value in feeds.items():
             binding.bind_ortvalue_input(name, value)
-        on_gpu = self._gpu_tensors(session) if self.device == "cuda" else ()
         for name in outputs:
-            binding.bind_output(name, *(("cuda", self.gpu.index) if name in on_gpu else ("cpu",)))
+            binding.bind_output(name)
         session.run_with_iobinding(binding)
         return list(binding.get_outputs())
-
-    @staticmethod
-    def _gpu_tensors(session: Any) -> set[str]:
-        """The outputs that a GPU can hold."""
-        types = {entry.name: entry.type for entry in session.get_outputs()}
-        return {n for n, kind in types.items() if kind.startswith("tensor(") and kind != "tensor(string)"}
 
     def value(self, array: np.ndarray[Any, Any]) -> Any:
         """An OrtValue that holds the array."""

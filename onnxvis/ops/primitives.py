@@ -56,6 +56,10 @@ class Ops(ABC):
         """``constant`` for one of the model's large weights."""
         return self.constant(weight.numbers)
 
+    def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
+        """The numbers of an array in the host's memory.  There are none yet while a plan is traced."""
+        return np.asarray(x)
+
     # ---- one number at a time --------------------------------------------------------------------
 
     @abstractmethod

@@ -164,7 +164,7 @@ class Step(_Primitives):
         While a plan is traced there are no numbers yet: then the host executor takes over.
         """
         content = self.graph.constant(self.node.inputs[index])
-        return np.asarray(self.input(index)) if content is None else content
+        return self.to_numpy(self.input(index)) if content is None else content
 
     def axes(self, position: int, rank: int) -> tuple[int, ...] | None:
         """The ``axes`` of a node (attribute in older opsets, else an input), non-negative."""

@@ -125,6 +125,9 @@ class OutOfMemoryError(Exception):
 
 
 class _Pool:
+    def __init__(self, allocator: Any = None) -> None:
+        pass
+
     def set_limit(self, *, fraction: float) -> None:
         assert 0 < fraction <= 1
 

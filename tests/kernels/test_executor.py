@@ -166,13 +166,13 @@ def test_a_repeated_pass_becomes_a_graph():
     ours, record, theirs = executors("gradient", seeds)
     for _ in range(DeviceExecutor.GRAPH_AFTER):
         ours.backward(Record(record.raw), seeds)
-        assert ours._replay is None
+        assert ours._graph is None
     ours.backward(Record(record.raw), seeds)
-    assert ours._replay is not None, ours.uncaptured
+    assert ours._graph is not None, ours.uncaptured
     with launched() as seen:
         found = ours.backward(Record(record.raw), seeds)
     assert not seen  # nothing was launched one by one
-    assert ours._replay.graph.launches == 2
+    assert ours._graph.graph.launches == 2
     for name in WRT:
         close(found[name], theirs[name])
 
@@ -205,7 +205,7 @@ def test_a_graph_holds_what_it_reads():
     ours.gpu._small.clear()
     gc.collect()
     assert len(used) > 2
-    ours._replay = None
+    ours._graph = None
     gc.collect()
     assert not used
 
@@ -219,7 +219,7 @@ def test_what_cannot_be_captured_is_walked(monkeypatch):
     monkeypatch.setattr(ours.gpu, "_large", {})
     for _ in range(2):
         found = ours.backward(Record(record.raw), seeds)
-        assert ours._replay is None and "made anew" in ours.uncaptured
+        assert ours._graph is None and "made anew" in ours.uncaptured
         assert ours.gpu.held is None
         for name in WRT:
             close(found[name], theirs[name])
@@ -231,7 +231,7 @@ def test_large_inputs_are_not_copied_into_a_graph(monkeypatch):
     ours, record, _ = executors("gradient", seeds)
     for _ in range(DeviceExecutor.GRAPH_AFTER + 2):
         ours.backward(Record(record.raw), seeds)
-    assert ours._replay is None and "large" in ours.uncaptured
+    assert ours._graph is None and "large" in ours.uncaptured
 
 
 # ---- onnxruntime's tensors -----------------------------------------------------------------------
@@ -299,7 +299,7 @@ def test_a_pass_over_tensors_on_the_gpu():
         found = ours.backward(Record(there.raw), seeds)
         for name in WRT:
             close(found[name], theirs[name])
-    assert ours._replay is not None
+    assert ours._graph is not None
 
 
 # ---- choosing it ---------------------------------------------------------------------------------

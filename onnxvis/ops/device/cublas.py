@@ -48,8 +48,10 @@ def find_cublas(xp: Any) -> Any:
     version = xp.cuda.runtime.runtimeGetVersion() // 1000
     name = f"cublas64_{version}.dll" if os.name == "nt" else f"libcublas.so.{version}"
     try:
-        return ctypes.CDLL(name)  # loaded by CuPy already, so it is found by its name alone
-    except OSError as error:
+        # CuPy loads it, from wherever it finds it, when its own module is first named.
+        _ = xp.cuda.cublas
+        return ctypes.CDLL(name)  # known by its name alone from then on
+    except (AttributeError, ImportError, OSError) as error:
         raise MissingRuntimeError(f"the device executor needs cuBLAS, which CuPy brings: {error}") from None
 
 

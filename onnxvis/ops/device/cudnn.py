@@ -70,16 +70,14 @@ class Cudnn:
         built = self._built[key]
         if built is None:
             return None
-        dtype = np.dtype(np.float16) if self._half(x) else x.dtype
+        kept, dtype = x.dtype, np.dtype(np.float16) if self._half(x) else x.dtype
         result = self.gpu.xp.empty(shape, dtype)
         workspace = self.gpu.xp.empty(max(1, built.workspace), np.uint8)
-        tensors = {
-            built.first: x.astype(dtype, copy=False),
-            built.second: w.astype(dtype, copy=False),
-            built.result: result,
-        }
+        x, w = x.astype(dtype, copy=False), w.astype(dtype, copy=False)
+        # Addresses, since to hand an array over by DLPack waits for another stream.
+        tensors = {built.first: x.data.ptr, built.second: w.data.ptr, built.result: result.data.ptr}
         built.graph.execute(tensors, workspace, handle=self._handle)
-        return result.astype(x.dtype, copy=False)
+        return result.astype(kept, copy=False)
 
     def _half(self, x: Array) -> bool:
         return self.precision == "float16" and x.dtype == np.float32

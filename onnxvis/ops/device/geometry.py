@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,7 @@ def _divisor_type(index: IndexType) -> list[Any]:
     return [("divisor", index.dtype), ("magic", np.uint32), ("shift", np.int32)]
 
 
+@lru_cache(maxsize=4096)  # making it takes longer than many kernels
 def geometry(window: Window, index: IndexType) -> np.ndarray[Any, Any]:
     """The struct ``Geometry<I>`` of kernels/common.cuh: an array without axes, passed by value."""
     given = {entry.name: _over_axes(window, entry.name) for entry in fields(window)}

@@ -18,13 +18,13 @@ from onnxvis.errors import MissingRuntimeError
 from .cublas import Cublas, find_cublas
 from .sources import KERNELS, expression, expressions, options, source
 
-__all__ = ["PRECISIONS", "Gpu", "NotCapturableError", "find_gpu"]
+__all__ = ["DTYPES", "PRECISIONS", "Gpu", "NotCapturableError", "find_gpu"]
 
 # How float32 convolutions and matrix products are computed; everything else is in float32 always.
 PRECISIONS = ("float32", "tf32", "float16")
 INSTALL = "pip install 'onnxvis[cuda12]' (or 'onnxvis[cuda13]')"
 # onnxruntime's names of what CuPy knows too.
-_DTYPES = {
+DTYPES = {
     "tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16",
     "tensor(bool)": "bool", "tensor(int8)": "int8", "tensor(int16)": "int16", "tensor(int32)": "int32",
     "tensor(int64)": "int64", "tensor(uint8)": "uint8", "tensor(uint16)": "uint16",
@@ -94,6 +94,19 @@ class Gpu:
             stack.enter_context(self.stream)
             stack.enter_context(self.xp.cuda.using_allocator((pool or self.pool).malloc))
             yield
+
+    def pool_that_keeps(self) -> Any:
+        """A pool that gives no block back to the device, not even when that is full, as long as it lives.
+
+        A CUDA graph's memory must stay: CuPy's pools, when they cannot have more, free what seems unused.
+        """
+        cuda, blocks = self.xp.cuda, []
+
+        def allocate(size: int) -> Any:
+            blocks.append(cuda.MemoryPointer(cuda.Memory(size), 0))
+            return blocks[-1]
+
+        return cuda.MemoryPool(allocate)
 
     # ---- kernels ---------------------------------------------------------------------------------
 
@@ -175,7 +188,7 @@ class Gpu:
         onnxruntime exports that for some builds and dtypes only; both are without a copy, and there is
         nothing to wait for, since onnxruntime runs on ``stream``.
         """
-        dtype = _DTYPES.get(value.data_type())
+        dtype = DTYPES.get(value.data_type())
         if value.device_name().lower() != "cuda" or dtype is None:
             array = np.asarray(value.numpy())
             # bfloat16, which CuPy does not know, among them

@@ -17,7 +17,7 @@ from onnxvis.ops.window import Window
 
 from .convolution import Convolution
 from .geometry import gathering, geometry, index_type
-from .gpu import Gpu
+from .gpu import Gpu, NotCapturableError
 from .sources import NUMBERS
 
 __all__ = ["DeviceOps"]
@@ -52,6 +52,11 @@ class DeviceOps(Ops):
 
     def numbers(self, x: Array) -> Array:
         return x.astype(self.dtype, copy=False)
+
+    def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
+        if self.gpu.held is not None:
+            raise NotCapturableError("a rule computes on the host from what the model computed")
+        return self.gpu.download(x)
 
     # ---- one number at a time --------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from onnxvis.resources import resource
 
 __all__ = ["FOLDER", "KERNELS", "NUMBERS", "Kernel", "expression", "expressions", "options", "source"]
 
-FOLDER = "kernels"
+FOLDER, COMMON = "kernels", "common.cuh"
 # C++ types of numbers, by dtype; Half is defined in kernels/common.cuh.
 NUMBERS = {"float32": "float", "float64": "double", "float16": "Half"}
 
@@ -56,10 +56,17 @@ def expressions(file: str, dtype: Any) -> tuple[str, ...]:
 
 
 def source(file: str) -> str:
-    """The text of a kernel's file."""
-    return resource(FOLDER, file).read_text(encoding="utf-8")
+    """The text of a kernel's file, with that of ``common.cuh`` in the place where it is included.
+
+    CuPy knows what it has compiled by the text that it was given, not by what that includes.
+    """
+    common = resource(FOLDER, COMMON).read_text(encoding="utf-8").replace("#pragma once\n", "")
+    text = resource(FOLDER, file).read_text(encoding="utf-8")
+    include = f'#include "{COMMON}"\n'
+    assert text.count(include) == 1
+    return text.replace(include, common)
 
 
 def options() -> tuple[str, ...]:
     """What NVRTC is told."""
-    return ("-std=c++17", f"-I{resource(FOLDER)}")
+    return ("-std=c++17",)
