@@ -91,7 +91,7 @@ class _Argument:
         assert (around == 0xFF).all(), f"{name} wrote outside of an array of shape {self.array.shape}"
         written = self.guarded[self.inside].view(self.array.dtype).reshape(self.array.shape)
         if self.array.flags.writeable:
-            np.copyto(np.asarray(self.array).view(np.ndarray), written)
+            np.copyto(self.array.view(np.ndarray), written)
 
 
 def _is_data(value: Any) -> bool:

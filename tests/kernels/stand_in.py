@@ -21,6 +21,7 @@ from onnxvis.ops.device import DeviceOps, Gpu
 from .compiling import compiled
 
 _recorded: list[Callable[[], None]] | None = None
+_captured: list[Any] = []  # arrays made meanwhile, whose memory belongs to the graph
 
 
 class DeviceArray(np.ndarray):
@@ -91,6 +92,7 @@ def _do(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         np.may_share_memory(result, p) for p in plain if isinstance(p, np.ndarray)
     ):
         _recorded.append(lambda: np.copyto(result, function(*plain, **options)))
+        _captured.append(result)
     return result.view(DeviceArray)
 
 
@@ -161,13 +163,14 @@ class _Stream:
     def end_capture(self) -> _Graph:
         global _recorded
         assert _recorded is not None
-        graph, _recorded = _Graph(_recorded), None
+        graph, _recorded = _Graph(_recorded, [*_captured]), None
+        _captured.clear()
         return graph
 
 
 class _Graph:
-    def __init__(self, steps: list[Callable[[], None]]) -> None:
-        self.steps, self.launches = steps, 0
+    def __init__(self, steps: list[Callable[[], None]], memory: list[Any]) -> None:
+        self.steps, self.memory, self.launches = steps, memory, 0
 
     def launch(self, stream: _Stream) -> None:
         self.launches += 1
@@ -193,18 +196,16 @@ def _empty(shape: Any, dtype: Any) -> DeviceArray:
     """Full of what nobody wrote: NaN, or the like."""
     array = np.empty(shape, dtype)
     array[...] = np.nan if array.dtype.kind == "f" else 77
+    if _recorded is not None:
+        _captured.append(array)
     return array.view(DeviceArray)
 
 
 def _borrow(shape: Any, dtype: Any, memptr: Any) -> DeviceArray:
     memory, offset = memptr
     bytes_ = (ctypes.c_uint8 * memory.size).from_address(memory.pointer + offset)
-    array = np.frombuffer(bytes_, dtype).reshape(shape).view(DeviceArray)
-    _OWNERS[memory.pointer] = memory.owner
-    return array
-
-
-_OWNERS: dict[int, Any] = {}
+    bytes_.owner = memory.owner  # type: ignore[attr-defined]  # which views hold as well
+    return np.frombuffer(bytes_, dtype).reshape(shape).view(DeviceArray)
 
 
 class _NdarrayMeta(type):
