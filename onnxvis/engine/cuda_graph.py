@@ -44,9 +44,13 @@ class CudaGraph:
                 name: self._place(on_device(ops.gpu, record, name)) for name in used if name not in there
             }
             self.seeds = {name: self._place(ops.gpu.upload(seed)) for name, seed in seeds.items()}
-            # Only the addresses stay in the graph, not these arrays, or nobody else could use their memory.
-            lying = {name: ops.gpu.tensor(record.raw[name]) for name in there}
-            read = _once(lambda name: ops.constant(lying[name] if name in lying else self.places[name]))
+            # Of what lies there only the addresses stay in the graph: it holds no array, or onnxruntime
+            # would have to leave its next outputs elsewhere.
+            read = _once(
+                lambda name: ops.constant(
+                    ops.gpu.tensor(record.raw[name]) if name in there else self.places[name]
+                )
+            )
             self.graph, self.arrived = self._captured(lambda: walk(plan, ops, read, self.seeds))
 
     def fits(self, record: Record) -> bool:

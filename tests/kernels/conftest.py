@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from .stand_in import DeviceArray
+from .stand_in import DeviceArray, stand_in_ops
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +18,16 @@ def _strict(function):
         return function(given, *arguments, **options)
 
     return convert
+
+
+@pytest.fixture
+def with_gpu(monkeypatch):
+    """An engine that finds a GPU, the stand-in."""
+    found = {}
+
+    def device_ops(dtype, precision):
+        key = (np.dtype(dtype), precision)
+        return found.setdefault(key, stand_in_ops(dtype, precision))
+
+    monkeypatch.setattr("onnxvis.engine.engine.device_ops", device_ops)
+    return found

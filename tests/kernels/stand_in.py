@@ -204,7 +204,8 @@ def _empty(shape: Any, dtype: Any) -> DeviceArray:
 def _borrow(shape: Any, dtype: Any, memptr: Any) -> DeviceArray:
     memory, offset = memptr
     bytes_ = (ctypes.c_uint8 * memory.size).from_address(memory.pointer + offset)
-    bytes_.owner = memory.owner  # type: ignore[attr-defined]  # which views hold as well
+    if _recorded is None:  # a graph holds addresses only
+        bytes_.owner = memory.owner  # type: ignore[attr-defined]  # which views hold as well
     return np.frombuffer(bytes_, dtype).reshape(shape).view(DeviceArray)
 
 

@@ -1,11 +1,10 @@
-"""The device executor on the stand-in for CuPy: every rule, memory, graphs, and onnxruntime's tensors."""
+"""The device executor on the stand-in for CuPy: every rule, memory, graphs, and how it is chosen."""
 
 import gc
 import weakref
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from engine.branching import RUNTIME, branching, engine, feeds
 from models import small_cnn
@@ -21,21 +20,12 @@ from onnxvis.engine.plan import Pass
 from onnxvis.errors import MissingRuntimeError, OnnxvisError, UnsupportedError, UsageError
 
 from .compiling import GPP, WHY
+from .passes import WRT, close, executors, random_seeds
 from .stand_in import OutOfMemoryError, launched, stand_in_ops
 
 pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
 
 OPS = {dtype: stand_in_ops(dtype) for dtype in (np.float32, np.float64)} if GPP else {}
-SEEDS = {"scores": (2, 5), "mean": (2,), "r1": (2, 4, 6, 6)}
-WRT = ("x", "gate", "r1", "residual", "pooled")
-
-
-def close(ours, theirs, tolerance=1e-5):
-    """max|a − b| / max|b|."""
-    assert ours.dtype == theirs.dtype
-    assert ours.shape == theirs.shape
-    assert np.isfinite(theirs).all()
-    assert abs(ours - theirs).max(initial=0) <= tolerance * abs(theirs).max(initial=1e-30)
 
 
 def record_of(arrays):
@@ -60,19 +50,6 @@ def test_device_is_host(case, method, monkeypatch):
         for name in plan.wrt:
             close(ours[name], theirs[name])
     assert device._graph is not None or "on the host" in device.uncaptured
-
-
-def executors(method, seeds, dtype=np.float32, ops=None):
-    """A device executor for the branching model, with its record and the host's answer."""
-    made = engine(branching(), "host")
-    host = made.backward(feeds(), Pass(method), seeds, WRT)
-    record = made.run(feeds(), host.needs)
-    return DeviceExecutor(host.plan, ops or stand_in_ops(dtype)), record, host.backward(record, seeds)
-
-
-def random_seeds(names=tuple(SEEDS), seed=2):
-    rng = np.random.default_rng(seed)
-    return {name: rng.normal(size=SEEDS[name]).astype(np.float32) for name in names}
 
 
 @pytest.mark.parametrize("method", ["gradient", "deconvnet", "guided_backprop"])
@@ -238,88 +215,7 @@ def test_large_inputs_are_not_copied_into_a_graph(monkeypatch):
     assert ours._graph is None and "large" in ours.uncaptured
 
 
-# ---- onnxruntime's tensors -----------------------------------------------------------------------
-
-
-class OnDevice:
-    """An OrtValue that says that its memory is the device's."""
-
-    def __init__(self, array):
-        self.value = onnxruntime.OrtValue.ortvalue_from_numpy(array)
-        self.data_type, self.shape, self.data_ptr = (
-            self.value.data_type, self.value.shape, self.value.data_ptr,
-        )  # fmt: skip
-
-    def device_name(self):
-        return "Cuda"
-
-    def numpy(self):
-        raise AssertionError("copied through the host")
-
-
-DTYPES = [
-    "float32",
-    "float64",
-    "float16",
-    "bool",
-    "int8",
-    "int16",
-    "int32",
-    "int64",
-    "uint8",
-    "uint16",
-    "uint32",
-    "uint64",
-]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_a_tensor_on_the_gpu_stays_where_it_is(dtype):
-    array = np.arange(6).reshape(2, 3).astype(dtype)
-    gpu, value = stand_in_ops().gpu, OnDevice(array)
-    found = gpu.tensor(value)
-    assert found.dtype == array.dtype
-    assert found.ctypes.data == value.data_ptr()
-    np.testing.assert_array_equal(gpu.download(found), array)
-
-
-def test_an_empty_tensor_has_no_address():
-    assert stand_in_ops().gpu.tensor(OnDevice(np.zeros((0, 3), np.float32))).shape == (0, 3)
-
-
-def test_a_tensor_on_the_host_is_copied():
-    array = np.arange(3.0)
-    gpu = stand_in_ops().gpu
-    found = gpu.tensor(RUNTIME.value(array))
-    array[0] = 9
-    assert gpu.download(found)[0] == 0
-
-
-def test_a_pass_over_tensors_on_the_gpu():
-    seeds = random_seeds()
-    ours, record, theirs = executors("gradient", seeds)
-    there = Record({name: OnDevice(record[name]) for name in record})
-    for _ in range(DeviceExecutor.GRAPH_AFTER + 2):
-        found = ours.backward(Record(there.raw), seeds)
-        for name in WRT:
-            close(found[name], theirs[name])
-    assert ours._graph is not None
-
-
 # ---- choosing it ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def with_gpu(monkeypatch):
-    """An engine that finds a GPU, the stand-in."""
-    found = {}
-
-    def device_ops(dtype, precision):
-        key = (np.dtype(dtype), precision)
-        return found.setdefault(key, stand_in_ops(dtype, precision))
-
-    monkeypatch.setattr("onnxvis.engine.engine.device_ops", device_ops)
-    return found
 
 
 def test_the_gpu_walks_back_what_the_cpu_computed(with_gpu):
@@ -391,93 +287,6 @@ def test_without_a_gpu_it_says_so():
             onnxvis.load(small_cnn(), executor="device")
     else:
         pytest.skip("there is a GPU")
-
-
-# ---- onnxruntime with CUDA -----------------------------------------------------------------------
-
-
-class Session:
-    """onnxruntime's CPU session that calls itself one on the GPU, with what was bound written down."""
-
-    def __init__(self, session, providers):
-        self.session, self.providers, self.bound = session, providers, []
-
-    def __getattr__(self, name):
-        return getattr(self.session, name)
-
-    def get_providers(self):
-        return self.providers
-
-    def io_binding(self):
-        binding, bound = self.session.io_binding(), self.bound
-
-        class Binding:
-            bind_ortvalue_input = staticmethod(binding.bind_ortvalue_input)
-            get_outputs = staticmethod(binding.get_outputs)
-            own = binding
-
-            @staticmethod
-            def bind_output(name, *place):
-                bound.append((name, *place))
-                binding.bind_output(name)
-
-        return Binding
-
-    def run_with_iobinding(self, binding):
-        self.session.run_with_iobinding(binding.own)
-
-
-@pytest.fixture
-def cuda(monkeypatch, with_gpu):
-    """onnxruntime as it looks where its CUDA provider is; gives what sessions were asked for."""
-    asked = {"sessions": [], "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
-    real = onnxruntime.InferenceSession
-
-    def session(data, options, providers):
-        asked["asked"] = providers
-        asked["sessions"].append(Session(real(data, options), asked["providers"]))
-        return asked["sessions"][-1]
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr("onnxvis.engine.runtime.find_gpu", lambda: stand_in_ops().gpu)
-    return asked
-
-
-def test_both_passes_on_the_gpu(cuda):
-    x = np.random.default_rng(0).random((2, 3, 12, 12), np.float32)
-    ours = onnxvis.load(small_cnn(), device="cuda")
-    assert ours.device == "cuda"
-    found = ours.explain(x, "gradient")
-    assert {type(e) for e in ours.engine._executors.values()} == {DeviceExecutor}
-    (provider, options), fallback = cuda["asked"]
-    assert (provider, fallback) == ("CUDAExecutionProvider", "CPUExecutionProvider")
-    assert options["user_compute_stream"] == "1" and options["use_tf32"] == "0"
-    bound = [entry for session in cuda["sessions"] for entry in session.bound]
-    assert bound and all(entry[1:] == ("cuda", 0) for entry in bound)
-    close(found.values, onnxvis.load(small_cnn(), device="cpu").explain(x, "gradient").values)
-
-
-def test_out_of_memory_in_the_forward_pass_names_a_batch_too(cuda, monkeypatch):
-    def full(*_):
-        raise RuntimeError("[ONNXRuntimeError] : 6 : FAIL : Failed to allocate memory for requested buffer")
-
-    monkeypatch.setattr(Session, "run_with_iobinding", full)
-    model = onnxvis.load(small_cnn(), device="cuda")
-    with pytest.raises(OnnxvisError, match=r"forward pass of 6 samples .*batches of 3"):
-        model.engine.run({"x": np.zeros((6, 3, 12, 12), np.float32)}, model.engine.file_graph.outputs)
-
-
-def test_cuda_that_fell_back_to_the_cpu_is_an_error(cuda):
-    cuda["providers"] = ["CPUExecutionProvider"]
-    model = onnxvis.load(small_cnn(), device="cuda")
-    with pytest.raises(MissingRuntimeError, match="fell back to CPUExecutionProvider"):
-        model.run(np.zeros((1, 3, 12, 12), np.float32))
-
-
-def test_an_onnxruntime_without_cuda_is_an_error(with_gpu):
-    with pytest.raises(MissingRuntimeError, match="CPUExecutionProvider"):
-        onnxvis.load(small_cnn(), device="cuda")
 
 
 def test_the_other_executors_know_nothing_of_it():
