@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,25 +50,25 @@ class Bindings:
         bound = self._kept.pop(key, None)
         if bound is not None and bound.free:
             try:
-                return self._run(bound.binding, key, outputs, feeds)
-            except Exception:  # an output of another shape than before does not fit: it shows again below
-                bound = None
+                return self._keep(key, bound.binding, self._run(bound.binding, feeds))
+            except Exception:  # an output of another shape than before does not fit
+                del bound
         binding = self.session.io_binding()
         for name in outputs:
             binding.bind_output(name, *(("cuda", self.index) if name in self._on_gpu else ("cpu",)))
-        return self._run(binding, key, outputs, feeds)
+        values = self._run(binding, feeds)
+        return self._keep(key, binding, values) if sum(map(_bytes, values)) <= KEPT_BYTES else values
 
-    def _run(
-        self, binding: Any, key: Hashable, outputs: Iterable[str], feeds: Mapping[str, Any]
-    ) -> list[Any]:
+    def _run(self, binding: Any, feeds: Mapping[str, Any]) -> list[Any]:
         for name, value in feeds.items():
             binding.bind_ortvalue_input(name, value)  # which copies it over
         self.session.run_with_iobinding(binding)
-        values = [*binding.get_outputs()]
-        if sum(map(_bytes, values)) <= KEPT_BYTES:
-            self._kept[key] = _Bound(binding, [weakref.ref(value) for value in values])
-            while len(self._kept) > self.LIMIT:
-                self._kept.popitem(last=False)
+        return [*binding.get_outputs()]
+
+    def _keep(self, key: Hashable, binding: Any, values: list[Any]) -> list[Any]:
+        self._kept[key] = _Bound(binding, [weakref.ref(value) for value in values])
+        while len(self._kept) > self.LIMIT:
+            self._kept.popitem(last=False)
         return values
 
 

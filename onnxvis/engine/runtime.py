@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from copy import copy
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,7 @@ class Runtime:
         self._check_libraries()
         if device == "cuda":
             self._check_available()
+            self._preload()
             self.device = "cuda"
             self.gpu = find_gpu()
             self.providers = [(CUDA, self._cuda_options()), CPU]
@@ -111,6 +114,13 @@ class Runtime:
                 f"{', '.join(available)}; run: pip uninstall onnxruntime, then {GPU_INSTALL}; or use "
                 "executor='device' alone, which walks back on the GPU what the CPU computed"
             )
+
+    def _preload(self) -> None:
+        """CUDA's libraries and cuDNN from pip's packages, where onnxruntime does not look by itself."""
+        preload = getattr(self.module, "preload_dlls", None)
+        if preload is not None:
+            with redirect_stdout(StringIO()):  # it prints what it does not find, which may be elsewhere
+                preload()
 
     def _cuda_options(self) -> dict[str, str]:
         """One stream with CuPy, memory as it is needed, and TF32 only where it was asked for."""
@@ -162,6 +172,10 @@ class Runtime:
             if self.device == "cuda" and "Failed to allocate memory" in str(error):
                 shapes = (tuple(value.shape()) for value in feeds.values())
                 raise out_of_memory("forward", shapes, first_line(error)) from None
+            if self.device == "cuda" and "requires cuDNN" in str(error):
+                raise MissingRuntimeError(
+                    f"onnxruntime finds no cuDNN: {first_line(error)}; run: {GPU_INSTALL}"
+                ) from None
             raise ModelError(f"onnxruntime could not run the model: {first_line(error)}") from None
 
     def _run_bound(self, session: Session, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:

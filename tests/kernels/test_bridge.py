@@ -1,6 +1,7 @@
 """From onnxruntime to the device: tensors that lie there, providers, and outputs that stay in their place."""
 
 import gc
+import sys
 
 import numpy as np
 import onnx
@@ -208,6 +209,28 @@ def test_out_of_memory_in_the_forward_pass_names_a_batch_too(cuda, monkeypatch):
     model = onnxvis.load(small_cnn(), device="cuda")
     with pytest.raises(OnnxvisError, match=r"forward pass of 6 samples .*batches of 3"):
         model.engine.run({"x": np.zeros((6, 3, 12, 12), np.float32)}, model.engine.file_graph.outputs)
+
+
+def test_a_provider_that_misses_cudnn_names_what_to_install(cuda, monkeypatch):
+    def missing(*_):
+        raise RuntimeError("Operator 'Conv' on the CUDA EP requires cuDNN, which was not found")
+
+    monkeypatch.setattr(Session, "run_with_iobinding", missing)
+    model = onnxvis.load(small_cnn(), device="cuda")
+    with pytest.raises(MissingRuntimeError, match=r"no cuDNN.*onnxvis\[cuda12\]"):
+        model.engine.run({"x": np.zeros((1, 3, 12, 12), np.float32)}, model.engine.file_graph.outputs)
+
+
+def test_libraries_of_pip_are_loaded_before_the_first_session(cuda, monkeypatch, capsys):
+    loaded = []
+
+    def preload():
+        loaded.append(len(cuda["sessions"]))
+        sys.stdout.write("Failed to load libcufft")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload, raising=False)
+    onnxvis.load(small_cnn(), device="cuda").explain(np.zeros((1, 3, 12, 12), np.float32), "gradient")
+    assert loaded == [0] and cuda["sessions"] and not capsys.readouterr().out
 
 
 def test_cuda_that_fell_back_to_the_cpu_is_an_error(cuda):
