@@ -46,14 +46,16 @@ def write(name: str, title: str, where: Mapping[str, str], body: str, results: A
     print(keep(name, title, where, body, results))
 
 
-def keep(name: str, title: str, where: Mapping[str, str], body: str, results: Any) -> str:
-    """Keep a result as ``results/NAME.md`` and ``results/NAME.json``; what the first says."""
+def keep(
+    name: str, title: str, where: Mapping[str, str], body: str, results: Any, folder: Path = RESULTS
+) -> str:
+    """Keep a result as ``NAME.md`` and ``NAME.json`` in a folder; what the first says."""
     on = ", ".join(f"{key} {value}" for key, value in where.items())
     text = f"# {title}\n\n{body}\n\nMeasured on: {on}.\n"
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.md").write_text(text)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.md").write_text(text)
     data = {"title": title, "circumstances": dict(where), "results": results}
-    (RESULTS / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n")
+    (folder / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n")
     return text
 
 

@@ -1,4 +1,4 @@
-"""On a GPU: every primitive, every rule, whole models. benchmarks/gpu.py also measures."""
+"""On a GPU: every primitive, every rule, whole models. ``python -m benchmarks.gpu`` also measures."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,9 @@ def ops(request):
 
 @pytest.fixture(scope="module")
 def script():
-    return pytest.importorskip("benchmarks.gpu", reason="needs benchmarks/ and tests/ beside each other")
+    return pytest.importorskip(
+        "benchmarks.gpu.correctness", reason="needs benchmarks/ and tests/ beside each other"
+    )
 
 
 def test_primitives(ops, script):

@@ -1,0 +1,50 @@
+"""The kernels that only move memory, against a plain copy of as many bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from onnxvis.ops.device import DeviceOps
+from onnxvis.ops.window import Window
+
+from .correctness import Row
+
+__all__ = ["bandwidth"]
+
+GOAL = 0.8
+REPEAT = 20  # calls between two events: handing one over takes the host some time
+
+
+def bandwidth(
+    ops: DeviceOps, size: int, clock: Callable[[Callable[[], object], int], float]
+) -> Iterator[Row]:
+    """Gigabytes a second, each input of ``size`` bytes read once and each output written once."""
+    count = size // 4
+    side = math.isqrt(count // 64)
+    pool = Window((3, 3), (2, 2), (1, 1), (1, 1), (side, side), ((side + 1) // 2,) * 2)
+    with ops.gpu.running():
+        # Numbers of both signs, and none that are the same everywhere.
+        wave = ops.sin(ops.numbers(ops.gpu.xp.arange(count)))
+        a, b, c = wave + 0.5, wave - 0.5, wave * 2.0
+        image = ops.slice(wave, (slice(0, 64 * side * side),)).reshape((1, 64, side, side))
+        small = ops.window_sum(image, pool)
+        read, pooled = image.nbytes, small.nbytes
+        calls: dict[str, tuple[Callable[[], object], int]] = {
+            "copy": (lambda: wave.copy(), 2 * size),
+            "rectify": (lambda: ops.gate(a, wave, True), 3 * size),
+            "split": (lambda: ops.split(wave), 3 * size),
+            "stabilize": (lambda: ops.stabilize(wave), 2 * size),
+            "quotient": (lambda: ops.quotient(a, wave), 3 * size),
+            "multiply_back": (lambda: ops.sum_of_products((wave, a), (b, c)), 5 * size),
+            "window_sum": (lambda: ops.window_sum(image, pool), read + pooled),
+            "window_spread": (lambda: ops.window_spread(small, pool), read + pooled),
+            # int32 winners are written by one kernel and read by the other
+            "max_first and max_route": (lambda: ops.max_route(small, image, pool), 2 * read + 3 * pooled),
+        }
+        copied = 0.0
+        for name, (call, moved) in calls.items():
+            rate = moved / clock(call, REPEAT) / 1e6
+            copied = copied or rate
+            share = rate / copied
+            yield {"kernel": name, "GB/s": rate, "of copy": share, "goal": GOAL, "passed": share >= GOAL}

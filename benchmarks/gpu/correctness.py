@@ -1,0 +1,119 @@
+"""The device executor against the host's: primitives, rules, and the kernels under compute-sanitizer."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxvis.engine.device import DeviceExecutor
+from onnxvis.engine.forward import Record
+from onnxvis.engine.host import HostExecutor
+from onnxvis.engine.plan import Plan
+from onnxvis.engine.runtime import Runtime
+from onnxvis.ops.device import DeviceOps
+from onnxvis.ops.host import HostOps
+
+__all__ = ["TOLERANCE", "Row", "compared", "joined", "primitives", "rules", "sanitizer"]
+
+TOLERANCE = 1e-5
+Row = dict[str, Any]
+
+
+def compared(what: str, compute: Callable[[], tuple[Any, Any]], tolerance: float = TOLERANCE) -> Row:
+    """One comparison: the largest difference over the largest number; an error is a failure."""
+    try:
+        ours, theirs = compute()
+    except Exception as error:
+        return {"what": what, "passed": False, "why": f"{type(error).__name__}: {error}"[:300]}
+    difference = math.inf
+    if ours.shape == theirs.shape and ours.dtype == theirs.dtype:
+        largest = abs(theirs * 1.0).max(initial=1e-30)
+        difference = float(abs(ours * 1.0 - theirs * 1.0).max(initial=0) / largest)
+    return {"what": what, "difference": difference, "passed": difference <= tolerance}
+
+
+def joined(arrays: Mapping[str, Any]) -> Any:
+    """Several results as one vector."""
+    return np.concatenate([np.ravel(array) for array in arrays.values()])
+
+
+def primitives(ops: DeviceOps, windows: int = 100) -> Iterator[Row]:
+    """Every use of a primitive that the tests know, and every kind of window."""
+    from tests.ops.expressions import EXPRESSIONS
+    from tests.ops.windows import random_windows
+
+    host = HostOps(ops.dtype)
+
+    def both(use: Callable[..., Any], *arrays: Any) -> Callable[[], tuple[Any, Any]]:
+        def compute() -> tuple[Any, Any]:
+            theirs = np.asarray(use(host, *map(host.constant, arrays)))
+            with ops.gpu.running():
+                return ops.gpu.download(use(ops, *map(ops.constant, arrays))), theirs
+
+        return compute
+
+    name = ops.dtype.name
+    for expression in EXPRESSIONS:
+        yield compared(f"{expression.id.strip()} {name}", both(expression.use, *expression.arrays))
+    rng = np.random.default_rng(0)
+    for window in random_windows(windows, pooling=True, seed=1):
+        x, g = (rng.normal(size=(2, 4, *size)) for size in (window.size_in, window.size_out))
+        w, above = rng.normal(size=(6, 2, *window.kernel)), rng.normal(size=(2, 6, *window.size_out))
+        uses: dict[str, tuple[Any, ...]] = {
+            "window_sum": (x,), "window_spread": (g,), "max_route": (g, np.round(x)), "conv": (x, w),
+            "conv_transpose": (above, w),
+        }  # fmt: skip
+        for kind, arrays in uses.items():
+            rest = (window, 2) if kind.startswith("conv") else (window,)
+            use = lambda on, *a, k=kind, r=rest: getattr(on, k)(*a, *r)  # noqa: E731
+            yield compared(f"{kind} {name} {window}", both(use, *arrays))
+
+
+def rules(ops: DeviceOps) -> Iterator[Row]:
+    """Every (operator, method) case of tests/rules on the device and on the host."""
+    from tests.rules.cases import pairs
+
+    runtime = Runtime("cpu", threads=1)
+    for case, method in pairs():
+        plan = case.plan(method, np.float32)
+        if plan.traceable:
+            yield _rule(f"{case.id} {method}", case, plan, ops, runtime)
+
+
+def _rule(what: str, case: Any, plan: Plan, ops: DeviceOps, runtime: Runtime) -> Row:
+    """One case, often enough for the pass to become a CUDA graph, whose answer is the one compared."""
+    device = DeviceExecutor(plan, ops)
+
+    def compute() -> tuple[Any, Any]:
+        arrays, seeds = case.record(np.float32), {"y": case.seed(np.float32)}
+        record = Record({name: runtime.value(array) for name, array in arrays.items()})
+        for _ in range(DeviceExecutor.GRAPH_AFTER + 2):
+            ours = device.backward(Record(record.raw), seeds)
+        return joined(ours), joined(HostExecutor(plan).backward(arrays, seeds))
+
+    return {**compared(what, compute), "graph": device.uncaptured or "captured"}
+
+
+def sanitizer(seconds: float) -> Iterator[Row]:
+    """The kernels under compute-sanitizer: memory, then races, then what was never written."""
+    if shutil.which("compute-sanitizer") is None:
+        yield {"what": "compute-sanitizer is not installed", "passed": True}
+        return
+    for tool in ("memcheck", "racecheck", "initcheck"):
+        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, "-m"]
+        yield _sanitized(tool, [*command, "benchmarks.gpu", "--child", "few"], seconds)
+
+
+def _sanitized(tool: str, command: Sequence[str], seconds: float) -> Row:
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return {"what": tool, "passed": False, "why": f"took more than {seconds:g} s"}
+    said = (ended.stdout + ended.stderr)[-300:]
+    return {"what": tool, "passed": ended.returncode == 0, "why": "" if ended.returncode == 0 else said}

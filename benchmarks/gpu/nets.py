@@ -1,0 +1,225 @@
+"""Whole explanations of ImageNet nets with random weights: right, and against PyTorch and zennit.
+
+Both sides go from an array in the host's memory to one there.  "Backward alone" is the way back over a
+forward pass that is done, with its result in the host's memory too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+import onnxvis
+from onnxvis.engine.device import DeviceExecutor
+from onnxvis.engine.forward import Record
+from onnxvis.engine.host import HostExecutor
+from onnxvis.errors import MissingRuntimeError
+from onnxvis.ops.device import DTYPES, Gpu
+
+from .correctness import Row, compared, joined
+
+__all__ = ["Nets"]
+
+CLASSES = {dtype: kind for kind, dtype in DTYPES.items()}
+
+
+class Nets:
+    """The nets on one GPU; ``place``: where torch computes."""
+
+    NAMES, BATCHES, SIDE = ("resnet50", "vgg16"), (1, 32), 224
+
+    def __init__(self, gpu: Gpu, clock: Callable[[Callable[[], object]], float], place: str = "cuda") -> None:
+        self.gpu, self.clock, self.place = gpu, clock, place
+
+    def rows(self) -> Iterator[Row]:
+        from tests.peers.nets import build, export, torch
+
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        for name in self.NAMES:
+            net = build(name)
+            pictures = {count: _pictures(count, self.SIDE) for count in self.BATCHES}
+            model = _on_gpu(export(net, torch.zeros(1, 3, self.SIDE, self.SIDE)))
+            rivals = {"torch eager": net.to(self.place), "torch.compile": torch.compile(net.to(self.place))}
+            yield from self._right(name, model, pictures[self.BATCHES[0]])
+            for count, x in pictures.items():
+                yield from self._gradients(name, model, rivals, x, compiled=count == 1)
+                yield from self._relevance(name, model, x)
+
+    # ---- right? ----------------------------------------------------------------------------------
+
+    def _right(self, name: str, model: onnxvis.Model, x: Any) -> Iterator[Row]:
+        """The way back over the same forward pass: two of these may decide differently at a kink."""
+        for method in ("gradient", "lrp"):
+
+            def compute(method: str = method) -> tuple[Any, Any]:
+                executor, record, seeds = self._pass(model, method, x)
+                theirs = HostExecutor(executor.plan).backward(record, seeds)
+                lying = self._lying(record)
+                for _ in range(DeviceExecutor.GRAPH_AFTER + 2):
+                    ours = executor.backward(Record(lying.raw), seeds)
+                return joined(ours), joined(theirs)
+
+            row = compared(f"{name} {method} against the host", compute)
+            executor = next(reversed(model.engine._executors.values()), None)
+            yield {**row, "graph": getattr(executor, "uncaptured", "not built") or "captured"}
+
+    def _pass(self, model: onnxvis.Model, method: str, x: Any) -> tuple[Any, Record, dict[str, Any]]:
+        """The executor that explains x, its forward pass, and what it starts from."""
+        model.explain(x, method, target=1)
+        engine = model.engine
+        executor: Any = next(reversed(engine._executors.values()))
+        record = engine.run({engine.file_graph.inputs[0]: x}, (*executor.needs, *executor.plan.seeds))
+        seeds = {name: np.zeros_like(record[name]) for name in executor.plan.seeds}
+        for seed in seeds.values():
+            seed[:, 1] = 1
+        return executor, record, seeds
+
+    def _lying(self, record: Record) -> Record:
+        """The record with all its tensors on the GPU, wherever onnxruntime computed them."""
+        with self.gpu.running():
+            there = {name: _Lying(self.gpu.tensor(value)) for name, value in record.raw.items()}
+        self.gpu.stream.synchronize()
+        return Record(there)
+
+    # ---- fast? -----------------------------------------------------------------------------------
+
+    def _gradients(
+        self, name: str, model: onnxvis.Model, rivals: Mapping[str, Any], x: Any, compiled: bool
+    ) -> Iterator[Row]:
+        what = f"{name} gradient, batch {len(x)}"
+        executor, record, seeds = self._pass(model, "gradient", x)
+        lying = self._lying(record)
+
+        def back() -> object:
+            return executor.backward(Record(lying.raw), seeds)
+
+        def whole() -> object:
+            return model.explain(x, "gradient", target=1)
+
+        eager = rivals["torch eager"]
+        yield self._contest(f"{what}, backward alone", back, "torch eager", self._backward(eager, x), 1.0)
+        if model.device == "cpu+cuda":
+            yield {"what": what, "passed": False, "why": "needs onnxruntime-gpu"}
+            return
+        mine = self.clock(whole)
+        for rival, module in rivals.items():
+            if compiled or rival == "torch eager":
+                yield self._contest(what, mine, rival, self._gradient(module, x), 1.0)
+        if len(x) == 1 and self.place == "cuda":
+            yield _outside_kernels(what, whole, mine)
+
+    def _relevance(self, name: str, model: onnxvis.Model, x: Any) -> Iterator[Row]:
+        def whole() -> object:
+            return model.explain(x, "lrp", target=1, composite="epsilon_plus", seed="one")
+
+        what = f"{name} lrp epsilon_plus, batch {len(x)}"
+        if model.device == "cpu+cuda":
+            yield {"what": what, "passed": False, "why": "needs onnxruntime-gpu"}
+        else:
+            yield self._contest(what, whole, "zennit", self._zennit(name, x), 0.3)
+
+    def _contest(
+        self,
+        what: str,
+        ours: Callable[[], object] | float,
+        rival: str,
+        theirs: Callable[[], object],
+        goal: float,
+    ) -> Row:
+        """One against the other; what cannot run is a row that says so."""
+        try:
+            mine = ours if isinstance(ours, float) else self.clock(ours)
+            other = self.clock(theirs)
+        except Exception as error:
+            return {"what": what, "rival": rival, "passed": False, "why": _said(error)}
+        row = {"what": what, "onnxvis ms": mine, "rival": rival, "rival ms": other, "ratio": mine / other}
+        return {**row, "goal": goal, "passed": mine <= goal * other}
+
+    def _gradient(self, module: Any, x: Any) -> Callable[[], object]:
+        from tests.peers.nets import torch
+
+        def run() -> object:
+            there = torch.from_numpy(x).to(self.place).requires_grad_()
+            (g,) = torch.autograd.grad(module(there)[:, 1].sum(), there)
+            return g.cpu().numpy()
+
+        return run
+
+    def _backward(self, module: Any, x: Any) -> Callable[[], object]:
+        from tests.peers.nets import torch
+
+        there = torch.from_numpy(x).to(self.place).requires_grad_()
+        score = module(there)[:, 1].sum()
+        return lambda: torch.autograd.grad(score, there, retain_graph=True)[0].cpu().numpy()
+
+    def _zennit(self, name: str, x: Any) -> Callable[[], object]:
+        attribute: list[Any] = []
+
+        def run() -> object:
+            from zennit import attribution, composites, torchvision
+
+            from tests.peers.nets import build, torch
+
+            if not attribute:  # the hooks stay in place for all calls
+                kind = "ResNetCanonizer" if name.startswith("resnet") else "VGGCanonizer"
+                composite = composites.EpsilonPlus(canonizers=[getattr(torchvision, kind)()])
+                attribute.append(attribution.Gradient(build(name).to(self.place), composite))
+                attribute[0].__enter__()
+            seed = torch.nn.functional.one_hot(torch.full((len(x),), 1), 1000).float().to(self.place)
+            there = torch.from_numpy(x).to(self.place).requires_grad_()
+            return attribute[0](there, seed)[1].cpu().numpy()
+
+        return run
+
+
+class _Lying:
+    """What an executor asks of an OrtValue, of an array that lies on the GPU."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+
+    def data_type(self) -> str:
+        return CLASSES[self.array.dtype.name]
+
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape)
+
+    def device_name(self) -> str:
+        return "cuda"
+
+    def data_ptr(self) -> int:
+        return int(self.array.data.ptr)
+
+
+def _on_gpu(model: Any) -> onnxvis.Model:
+    """Both passes on the GPU; the way back alone where onnxruntime has no CUDA."""
+    try:
+        return onnxvis.load(model, device="cuda")
+    except MissingRuntimeError:
+        return onnxvis.load(model, executor="device")
+
+
+def _pictures(count: int, side: int) -> Any:
+    return np.random.default_rng(0).normal(size=(count, 3, side, side)).astype(np.float32)
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def _outside_kernels(what: str, call: Callable[[], object], whole: float, goal: float = 0.1) -> Row:
+    """Share of a warm call's time in which no kernel runs, all libraries' kernels counted."""
+    from tests.peers.nets import torch
+
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        call()
+    kernels = sum(
+        entry.self_device_time_total
+        for entry in profile.key_averages()
+        if not entry.key.startswith(("Memcpy", "Memset"))
+    )
+    share = 1 - kernels / 1000 / whole
+    row = {"what": f"{what}, outside kernels", "onnxvis ms": whole, "share": share}
+    return {**row, "goal": goal, "passed": share <= goal}

@@ -1,0 +1,62 @@
+"""The part of the script for a GPU that compares whole nets, with torch on the CPU and CuPy's stand-in."""
+
+import pytest
+from kernels.compiling import GPP, WHY
+from kernels.conftest import with_gpu  # noqa: F401
+from kernels.test_bridge import cuda  # noqa: F401
+
+from .libraries import peer
+
+pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
+peer("zennit")
+
+
+@pytest.fixture
+def nets():
+    script = pytest.importorskip("benchmarks.gpu.nets", reason="needs benchmarks/ beside tests/")
+    from kernels.stand_in import stand_in_gpu
+
+    made = script.Nets(stand_in_gpu(), timed, place="cpu")
+    made.NAMES, made.BATCHES, made.SIDE = ("resnet18",), (1, 2), 64
+    return made
+
+
+def timed(call):
+    """A clock that runs the call once."""
+    call()
+    return 2.0
+
+
+def test_all_rows(nets, cuda, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("torch.compile", lambda net: net)
+    rows = [*nets.rows()]
+    assert not [row for row in rows if "why" in row]
+    right = [row for row in rows if "difference" in row]
+    assert [row["passed"] for row in right] == [True, True]
+    assert all(row["graph"] == "captured" for row in right)
+    contests = {(row["what"], row["rival"]) for row in rows if "ratio" in row}
+    whole = "resnet18 gradient, batch"
+    assert contests == {
+        (f"{whole} 1, backward alone", "torch eager"), (f"{whole} 2, backward alone", "torch eager"),
+        (f"{whole} 1", "torch eager"), (f"{whole} 1", "torch.compile"), (f"{whole} 2", "torch eager"),
+        ("resnet18 lrp epsilon_plus, batch 1", "zennit"), ("resnet18 lrp epsilon_plus, batch 2", "zennit"),
+    }  # fmt: skip
+    goals = {row["rival"]: row["goal"] for row in rows if "ratio" in row}
+    assert goals == {"torch eager": 1.0, "torch.compile": 1.0, "zennit": 0.3}
+
+
+def test_without_onnxruntime_gpu_the_way_back_is_measured(nets, with_gpu, monkeypatch):  # noqa: F811
+    monkeypatch.setattr("torch.compile", lambda net: net)
+    rows = [*nets.rows()]
+    assert {row["why"] for row in rows if "why" in row} == {"needs onnxruntime-gpu"}
+    assert [row["what"] for row in rows if "ratio" in row] == [
+        f"resnet18 gradient, batch {count}, backward alone" for count in (1, 2)
+    ]
+
+
+def test_a_rival_that_cannot_run_is_a_row(nets):
+    def broken():
+        raise ImportError("no zennit")
+
+    row = nets._contest("net", 1.0, "zennit", broken, 0.3)
+    assert not row["passed"] and "no zennit" in row["why"]
