@@ -47,9 +47,10 @@ def write(name: str, title: str, where: Mapping[str, str], body: str, results: A
 
 
 def keep(
-    name: str, title: str, where: Mapping[str, str], body: str, results: Any, folder: Path = RESULTS
+    name: str, title: str, where: Mapping[str, str], body: str, results: Any, folder: Path | None = None
 ) -> str:
-    """Keep a result as ``NAME.md`` and ``NAME.json`` in a folder; what the first says."""
+    """Keep a result as ``NAME.md`` and ``NAME.json`` in a folder (``results/``); what the first says."""
+    folder = folder or RESULTS
     on = ", ".join(f"{key} {value}" for key, value in where.items())
     text = f"# {title}\n\n{body}\n\nMeasured on: {on}.\n"
     folder.mkdir(parents=True, exist_ok=True)

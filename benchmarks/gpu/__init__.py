@@ -1,1 +1,1 @@
-"""The GPU engine on the GPU that is at hand: is it right, and how fast is it?  ``python -m benchmarks.gpu``."""
+"""The GPU engine on the GPU that is at hand: is it right, and how fast?  ``python -m benchmarks.gpu``."""
