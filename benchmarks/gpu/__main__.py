@@ -30,6 +30,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.reporting import RESULTS, circumstances, keep, table
+from onnxvis.errors import OnnxvisError
+from onnxvis.ops.device import find_gpu
 
 from .correctness import Row
 
@@ -49,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = parser.parse_args(arguments)
     if chosen.child:
         return child(chosen.child, chosen.into, chosen.seconds)
-    name, where = _where()
+    try:
+        name, where = _where()
+    except OnnxvisError as error:
+        parser.exit(2, f"{error}\n")
     results: dict[str, list[Row]] = {}
     for part in PARTS:
         if part in chosen.only:
@@ -64,9 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _where() -> tuple[str, dict[str, str]]:
     """The GPU's name, and versions."""
-    import cupy
-
-    name = cupy.cuda.runtime.getDeviceProperties(0)["name"].decode()
+    gpu = find_gpu()
+    name = gpu.xp.cuda.runtime.getDeviceProperties(gpu.index)["name"].decode()
     packages = (
         "onnxvis",
         "onnxruntime-gpu",
@@ -76,7 +80,7 @@ def _where() -> tuple[str, dict[str, str]]:
         "zennit",
         "numpy",
     )
-    return name, {"gpu": name, **circumstances(*packages), "cupy": cupy.__version__}
+    return name, {"gpu": name, **circumstances(*packages), "cupy": gpu.xp.__version__}
 
 
 # ---- a process for each part ---------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from copy import copy
 from io import StringIO
 from pathlib import Path
@@ -25,6 +25,7 @@ INSTALL = (
 )
 GPU_INSTALL = "pip install 'onnxvis[cuda12]' (or 'onnxvis[cuda13]')"
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+FULL = "Failed to allocate memory"  # in what onnxruntime says of a GPU
 
 
 def import_onnxruntime() -> Any:
@@ -77,6 +78,7 @@ class Runtime:
             raise UsageError(f"no precision {precision!r}; there are {', '.join(map(repr, PRECISIONS))}")
         self.module = import_onnxruntime()
         self.asked, self.device = device, "cpu"
+        self._turn: AbstractContextManager[Any] = nullcontext()
         self.threads, self.precision = threads, precision
         self.providers: list[Any] = [CPU]
         self.custom_ops = [Path(library) for library in custom_ops]
@@ -86,6 +88,7 @@ class Runtime:
             self._preload()
             self.device = "cuda"
             self.gpu = find_gpu()
+            self._turn = self.gpu.lock  # its stream is the one that others capture
             self.providers = [(CUDA, self._cuda_options()), CPU]
 
     def on_one_thread(self) -> Runtime:
@@ -150,7 +153,8 @@ class Runtime:
         if weights:
             options.add_external_initializers([*weights], values)
         try:
-            session = self.module.InferenceSession(data, options, providers=self.providers)
+            with self._turn:
+                session = self.module.InferenceSession(data, options, providers=self.providers)
         except Exception as error:  # onnxruntime raises classes of its own, one a status code
             raise ModelError(
                 f"onnxruntime {self.module.__version__} cannot run this model: {first_line(error)}"
@@ -167,9 +171,10 @@ class Runtime:
         """Run with OrtValues in and out; on a GPU, tensors stay there."""
         feeds = {**feeds, **session.fed}
         try:
-            return self._run_bound(session, outputs, feeds)
+            with self._turn:
+                return self._run_bound(session, outputs, feeds)
         except Exception as error:
-            if self.device == "cuda" and "Failed to allocate memory" in str(error):
+            if self.device == "cuda" and FULL in str(error):
                 shapes = (tuple(value.shape()) for value in feeds.values())
                 raise out_of_memory("forward", shapes, first_line(error)) from None
             if self.device == "cuda" and "requires cuDNN" in str(error):
@@ -183,7 +188,12 @@ class Runtime:
         ``run_with_ort_values``.
         """
         if session.bindings is not None:
-            with self.gpu.lock:  # its stream is the one that others capture
+            try:
+                return session.bindings.run(outputs, feeds)
+            except Exception as error:
+                if FULL not in str(error):
+                    raise
+                self.gpu.pool.free_all_blocks()  # CuPy may keep for later what is missing now
                 return session.bindings.run(outputs, feeds)
         binding = session.io_binding()
         for name, value in feeds.items():

@@ -211,6 +211,23 @@ def test_out_of_memory_in_the_forward_pass_names_a_batch_too(cuda, monkeypatch):
         model.engine.run({"x": np.zeros((6, 3, 12, 12), np.float32)}, model.engine.file_graph.outputs)
 
 
+def test_memory_that_cupy_keeps_is_given_back_first(cuda, monkeypatch):
+    runtime, full = Runtime("cuda"), [True]
+    monkeypatch.setattr(runtime.gpu.pool, "free_all_blocks", full.clear)
+    real = Session.run_with_iobinding
+
+    def run(session, binding):
+        if full:
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 9")
+        real(session, binding)
+
+    monkeypatch.setattr(Session, "run_with_iobinding", run)
+    model = onnxvis.load(small_cnn(), device="cuda")
+    model.engine.forward.runtime.gpu = runtime.gpu
+    model.engine.run({"x": np.zeros((6, 3, 12, 12), np.float32)}, model.engine.file_graph.outputs)
+    assert not full
+
+
 def test_a_provider_that_misses_cudnn_names_what_to_install(cuda, monkeypatch):
     def missing(*_):
         raise RuntimeError("Operator 'Conv' on the CUDA EP requires cuDNN, which was not found")
