@@ -122,6 +122,12 @@ template <typename I> struct Geometry {
     __device__ I windows() const { return size_out[0] * size_out[1] * size_out[2]; }
 };
 
+// 0 <= i < end, in one comparison; end is not negative.
+template <typename I> __device__ bool below(I i, I end) {
+    if constexpr (sizeof(I) > 4) return static_cast<unsigned long long>(i) < static_cast<unsigned long long>(end);
+    return static_cast<unsigned>(i) < static_cast<unsigned>(end);
+}
+
 // Whole numbers first .. last; none where last < first.
 template <typename I> struct Span {
     I first, last;
@@ -137,54 +143,47 @@ template <typename I> struct Place {
         at[0] = w.by_out[1].split(at[1]);
         plane = w.by_out[0].split(at[0]);
     }
-    // The input that it sees through its first offset, in its plane; -1 where that is padding.
+    // The input that it sees through its first offset; -1 where that is padding.
     __device__ I first_seen(const Geometry<I>& w) const {
-        I place = 0;
+        I place = plane;
         for (int axis = 0; axis < 3; ++axis) {
             const I i = at[axis] * w.strides[axis] - w.before[axis];
-            if (i < 0 || i >= w.size_in[axis]) return -1;
+            if (!below(i, w.size_in[axis])) return -1;
             place = place * w.size_in[axis] + i;
         }
         return place;
     }
 };
 
-// The offsets through which window o sees inputs, not padding, along one axis.
-template <typename I> __device__ Span<I> inside(const Geometry<I>& w, int axis, I o) {
-    const I start = o * w.strides[axis] - w.before[axis], dilation = w.dilations[axis];
-    const I in_front = start < 0 ? -start : 0, left = w.size_in[axis] - 1 - start;
-    const Span<I> reach = {dilation == 1 ? in_front : (in_front + dilation - 1) / dilation,
-                           left < 0 ? I(-1) : dilation == 1 ? left : left / dilation};
-    return {reach.first, reach.last < w.kernel[axis] ? reach.last : w.kernel[axis] - 1};
-}
-
-// visit(at, x[at]) for every input position at that a window sees, row-major; x: its plane.
-// Several numbers are loaded before the first is used, so that their ways from memory overlap.
+// visit(at, x[at]) for every input position at that a window sees, row-major; positions are counted through all
+// planes.  A few numbers are loaded before the first is used, so that their ways from memory overlap; in the place
+// of those that are not there, in any order, visit is given ``outside``, which must change nothing.
 template <typename T, typename I, typename Visit>
-__device__ void each_seen(const Geometry<I>& w, const Place<I>& window, const T* x, Visit visit) {
-    constexpr int LOADS = 4;
-    const Span<I> a = inside(w, 0, window.at[0]), b = inside(w, 1, window.at[1]), c = inside(w, 2, window.at[2]);
-    const I start = window.at[2] * w.strides[2] - w.before[2];
+__device__ void each_seen(
+    const Geometry<I>& w, const Place<I>& window, const T* x, typename Wide<T>::type outside, Visit visit) {
+    constexpr int LOADS = 3;
+    const I start = window.at[2] * w.strides[2] - w.before[2], reach = start + w.kernel[2] * w.dilations[2];
+    const I end = reach < 0 ? I(0) : reach < w.size_in[2] ? reach : w.size_in[2];
+    I i0 = window.at[0] * w.strides[0] - w.before[0];
 #pragma unroll 1
-    for (I k0 = a.first; k0 <= a.last; ++k0) {
-        const I i0 = window.at[0] * w.strides[0] + k0 * w.dilations[0] - w.before[0];
+    for (I k0 = 0; k0 < w.kernel[0]; ++k0, i0 += w.dilations[0]) {
+        if (!below(i0, w.size_in[0])) continue;
+        I i1 = window.at[1] * w.strides[1] - w.before[1];
 #pragma unroll 1
-        for (I k1 = b.first; k1 <= b.last; ++k1) {
-            const I i1 = window.at[1] * w.strides[1] + k1 * w.dilations[1] - w.before[1];
-            const I row = (i0 * w.size_in[1] + i1) * w.size_in[2] + start;
+        for (I k1 = 0; k1 < w.kernel[1]; ++k1, i1 += w.dilations[1]) {
+            if (!below(i1, w.size_in[1])) continue;
+            const I row = ((window.plane * w.size_in[0] + i0) * w.size_in[1] + i1) * w.size_in[2];
 #pragma unroll 1
-            for (I k2 = c.first; k2 <= c.last; k2 += LOADS) {
-                const I from = row + k2 * w.dilations[2];
-                T seen[LOADS];
+            for (I i2 = start; i2 < end; i2 += LOADS * w.dilations[2]) {
+                typename Wide<T>::type seen[LOADS];
 #pragma unroll
                 for (int j = 0; j < LOADS; ++j) {
-                    if (k2 + j <= c.last) seen[j] = x[from + j * w.dilations[2]];
+                    const I i = i2 + j * w.dilations[2];
+                    seen[j] = outside;
+                    if (below(i, end)) seen[j] = static_cast<typename Wide<T>::type>(x[row + i]);
                 }
 #pragma unroll
-                for (int j = 0; j < LOADS; ++j) {
-                    if (k2 + j > c.last) break;
-                    visit(from + j * w.dilations[2], static_cast<typename Wide<T>::type>(seen[j]));
-                }
+                for (int j = 0; j < LOADS; ++j) visit(row + i2 + j * w.dilations[2], seen[j]);
             }
         }
     }
@@ -218,18 +217,20 @@ template <typename I> struct Strip {
         row = strip * ROWS;
         end = row + ROWS < w.size_in[1] ? row + ROWS : w.size_in[1];
     }
-    // Where the first of them lies in its plane; the next one is size_in[2] further.
-    __device__ I start(const Geometry<I>& w) const { return (depth * w.size_in[1] + row) * w.size_in[2] + column; }
+    // Where the first of them lies, counted through all planes; the next one is size_in[2] further.
+    __device__ I start(const Geometry<I>& w) const {
+        return ((plane * w.size_in[0] + depth) * w.size_in[1] + row) * w.size_in[2] + column;
+    }
 
     __device__ Span<I> reaching_rows(const Geometry<I>& w) const {
         return {reaching(w, 1, row).first, reaching(w, 1, end - 1).last};
     }
 
     template <typename T, typename W> __device__ void write(const Geometry<I>& w, T* out, const W (&sums)[ROWS]) const {
-        T* to = out + plane * w.inputs() + start(w);
+        const I first = start(w);
 #pragma unroll
         for (int i = 0; i < ROWS; ++i) {
-            if (row + i < end) to[i * w.size_in[2]] = static_cast<T>(sums[i]);
+            if (row + i < end) out[first + i * w.size_in[2]] = static_cast<T>(sums[i]);
         }
     }
 };

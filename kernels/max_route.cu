@@ -4,7 +4,7 @@
 //            max_route: count = planes × strips, one strip of inputs each (Strip, in common.cuh), which gathers
 //            from the windows that reach it: no atomics, and the sum of an input has one fixed order.
 // Layout     x, out: planes × size_in; g, first: planes × size_out; planes = samples × channels; contiguous.
-//            first: the winner's place in its plane, int32; negative where padding wins.
+//            first: the winner's place in x; negative where padding wins.
 // Bounds     every read is checked against size_in and size_out.
 // Ties       the first maximum, row-major.  Padding never wins.  NaN neither wins nor is beaten, as in NumPy's
 //            comparisons; a window without a number above −∞ is won by its first offset, padding or not.
@@ -12,22 +12,23 @@
 #include "common.cuh"
 
 template <typename T, typename I>
-__global__ void max_first(const T* x, int* first, Geometry<I> w, I count) {
+__global__ void max_first(const T* x, I* first, Geometry<I> w, I count) {
     typedef typename Wide<T>::type W;
     GRID_STRIDE(I, i, count) {
         const Place<I> window(w, i);
-        W highest = -static_cast<W>(1) / static_cast<W>(0);  // −∞
-        I winner = window.first_seen(w);
-        each_seen(w, window, x + window.plane * w.inputs(), [&](I at, W value) {
+        const W lowest = -static_cast<W>(1) / static_cast<W>(0);  // −∞
+        W highest = lowest;
+        I winner = -1;
+        each_seen(w, window, x, lowest, [&](I at, W value) {
             if (value > highest) winner = at;
             if (value > highest || value != value) highest = value;
         });
-        first[i] = static_cast<int>(winner);
+        first[i] = winner < 0 ? window.first_seen(w) : winner;
     }
 }
 
 template <typename T, typename I>
-__global__ void max_route(const T* g, const int* first, T* out, Geometry<I> w, I count) {
+__global__ void max_route(const T* g, const I* first, T* out, Geometry<I> w, I count) {
     typedef typename Wide<T>::type W;
     GRID_STRIDE(I, n, count) {
         const Strip<I> strip(w, n);
@@ -41,11 +42,11 @@ __global__ void max_route(const T* g, const int* first, T* out, Geometry<I> w, I
                 const I line = ((strip.plane * w.size_out[0] + o0) * w.size_out[1] + o1) * w.size_out[2];
 #pragma unroll 1
                 for (I o = line + c.first; o <= line + c.last; ++o) {
-                    const I below = first[o] - start;
+                    const I won = first[o] - start;
                     const W value = static_cast<W>(g[o]);
 #pragma unroll
                     for (int row = 0; row < ROWS; ++row) {
-                        if (below == row * w.size_in[2]) sums[row] += value;
+                        if (won == row * w.size_in[2]) sums[row] += value;
                     }
                 }
             }

@@ -18,11 +18,11 @@ __global__ void window_spread(const T* g, T* out, Geometry<I> w, I count) {
             if (!sees(w, 0, o0, strip.depth)) continue;
 #pragma unroll 1
             for (I o1 = b.first; o1 <= b.last; ++o1) {
-                const T* line = g + ((strip.plane * w.size_out[0] + o0) * w.size_out[1] + o1) * w.size_out[2];
+                const I line = ((strip.plane * w.size_out[0] + o0) * w.size_out[1] + o1) * w.size_out[2];
                 W sum = 0;
 #pragma unroll 1
                 for (I o2 = c.first; o2 <= c.last; ++o2) {
-                    if (w.dilations[2] == 1 || sees(w, 2, o2, strip.column)) sum += static_cast<W>(line[o2]);
+                    if (w.dilations[2] == 1 || sees(w, 2, o2, strip.column)) sum += static_cast<W>(g[line + o2]);
                 }
 #pragma unroll
                 for (int row = 0; row < ROWS; ++row) {

@@ -12,7 +12,7 @@ __global__ void window_sum(const T* x, T* out, Geometry<I> w, I count) {
     GRID_STRIDE(I, i, count) {
         const Place<I> window(w, i);
         W sum = 0;
-        each_seen(w, window, x + window.plane * w.inputs(), [&](I, W value) { sum += value; });
+        each_seen(w, window, x, W(0), [&](I, W value) { sum += value; });
         out[i] = static_cast<T>(sum);
     }
 }

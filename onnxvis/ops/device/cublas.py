@@ -52,7 +52,10 @@ def find_cublas(xp: Any) -> Any:
         _ = xp.cuda.cublas
         return ctypes.CDLL(name)  # known by its name alone from then on
     except (AttributeError, ImportError, OSError) as error:
-        raise MissingRuntimeError(f"the device executor needs cuBLAS, which CuPy brings: {error}") from None
+        first = str(error).partition("\n")[0]
+        raise MissingRuntimeError(
+            f"the device executor needs cuBLAS, which CuPy finds nowhere: {first}"
+        ) from None
 
 
 class _Factor(NamedTuple):

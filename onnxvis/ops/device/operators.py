@@ -241,7 +241,7 @@ class DeviceOps(Ops):
     def max_route(self, g: Array, x: Array, window: Window) -> Array:
         x = self._dense(x)
         index = index_type(x.size, g.size, window=window)
-        first = self.xp.empty(g.shape, np.int32)
+        first = self.xp.empty(g.shape, index.dtype)
         shape = geometry(window, index)
         self._launch("max_first", x, index, first.size, x, first, shape)
         result = self.xp.empty(x.shape, g.dtype)
