@@ -1,11 +1,11 @@
 // The adjoint of im2col: each input position gets the sum of the columns' numbers that were read from it.
 //
-// Grid       count = samples × channels × strips, one strip of inputs each (Strip, in common.cuh), which gathers:
+// Grid       count = samples × channels × strips, one strip of inputs each (Strip, in windows.cuh), which gathers:
 //            no atomics.
 // Layout     columns: channels × offsets × samples × windows; x: samples × channels × size_in; contiguous.
 // Bounds     every read is checked against size_out; inputs that no window sees get 0.
 // Reference  Ops.conv_transpose (onnxvis/ops/primitives.py) with onnxvis/ops/device/convolution.py.
-#include "common.cuh"
+#include "windows.cuh"
 
 // The offset through which window o, which sees position i, does so along one axis.
 template <typename I> __device__ I offset(const Geometry<I>& w, int axis, I o, I i) {

@@ -7,7 +7,7 @@
 //            layer can be done in parts.
 // Bounds     every read is checked against size_in; padding is written as 0.
 // Reference  Ops.conv (onnxvis/ops/primitives.py) with onnxvis/ops/device/convolution.py.
-#include "common.cuh"
+#include "windows.cuh"
 
 template <typename T, typename I>
 __global__ void im2col(const T* x, T* columns, Geometry<I> w, I channels, I samples, I first, Divisor<I> positions,

@@ -1,7 +1,7 @@
 // The adjoint of max pooling, in two passes: which input won each window, then what comes back to each input.
 //
 // Grid       max_first: count = planes × windows, one window each.
-//            max_route: count = planes × strips, one strip of inputs each (Strip, in common.cuh), which gathers
+//            max_route: count = planes × strips, one strip of inputs each (Strip, in windows.cuh), which gathers
 //            from the windows that reach it: no atomics, and the sum of an input has one fixed order.
 // Layout     x, out: planes × size_in; g, first: planes × size_out; planes = samples × channels; contiguous.
 //            first: the winner's place in x; negative where padding wins.
@@ -9,7 +9,7 @@
 // Ties       the first maximum, row-major.  Padding never wins.  NaN neither wins nor is beaten, as in NumPy's
 //            comparisons; a window without a number above −∞ is won by its first offset, padding or not.
 // Reference  Ops.max_route (onnxvis/ops/primitives.py); switches of Zeiler & Fergus 2013.
-#include "common.cuh"
+#include "windows.cuh"
 
 template <typename T, typename I>
 __global__ void max_first(const T* x, I* first, Geometry<I> w, I count) {

@@ -4,7 +4,7 @@
 // Layout     x, a, y, b, out: count numbers, contiguous.  out may be any of them.
 // Bounds     reads and writes 0 .. count-1 only.
 // Reference  Ops.sum_of_products (onnxvis/ops/primitives.py) for two products.
-#include "common.cuh"
+#include "numbers.cuh"
 
 template <typename T>
 __global__ void multiply_back(const T* x, const T* a, const T* y, const T* b, T* out, long long count) {

@@ -7,7 +7,7 @@
 //            target r gets g[order[starts[r]]] .. g[order[starts[r + 1] - 1]].
 // Bounds     reads what order and starts name: the launch code made them from indices that it has checked.
 // Reference  Ops.put (onnxvis/ops/primitives.py).
-#include "common.cuh"
+#include "numbers.cuh"
 
 template <typename T, typename I>
 __global__ void put(const T* g, const long long* order, const long long* starts, T* out, I width, I count) {

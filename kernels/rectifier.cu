@@ -9,7 +9,7 @@
 // Bounds     reads and writes 0 .. count-1 only.
 // NaN        passes through max, and closes the gate where it is x, as NumPy's maximum and comparisons do.
 // Reference  Ops.gate and Ops.positive (onnxvis/ops/primitives.py).
-#include "common.cuh"
+#include "numbers.cuh"
 
 enum Rule { GRADIENT, DECONVNET, GUIDED };
 

@@ -5,7 +5,7 @@
 // Bounds     reads and writes 0 .. count-1 only.
 // NaN        is NaN in both parts, as in NumPy's maximum and minimum.
 // Reference  Ops.split (onnxvis/ops/primitives.py).
-#include "common.cuh"
+#include "numbers.cuh"
 
 template <typename T>
 __global__ void split(const T* x, T* positive, T* negative, long long count) {

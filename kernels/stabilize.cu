@@ -4,7 +4,7 @@
 // Layout     r, z, out: count numbers, contiguous.  out may be r or z.
 // Bounds     reads and writes 0 .. count-1 only.
 // Reference  Ops.stabilize and Ops.quotient (onnxvis/ops/primitives.py); Bach et al. 2015.
-#include "common.cuh"
+#include "numbers.cuh"
 
 template <typename W> __device__ W stab(W z, W epsilon) { return z + (z >= W(0) ? epsilon : -epsilon); }
 

@@ -1,10 +1,10 @@
 // The adjoint of window_sum: each input position gets the sum of the windows that see it.
 //
-// Grid       count = planes × strips, one strip of inputs each (Strip, in common.cuh), which gathers: no atomics.
+// Grid       count = planes × strips, one strip of inputs each (Strip, in windows.cuh), which gathers: no atomics.
 // Layout     g: planes × size_out, out: planes × size_in; planes = samples × channels; contiguous.
 // Bounds     every read is checked against size_out; inputs that no window sees get 0.
 // Reference  Ops.window_spread (onnxvis/ops/primitives.py).
-#include "common.cuh"
+#include "windows.cuh"
 
 template <typename T, typename I>
 __global__ void window_spread(const T* g, T* out, Geometry<I> w, I count) {

@@ -4,7 +4,7 @@
 // Layout     x: planes × size_in, out: planes × size_out; planes = samples × channels; contiguous.
 // Bounds     every read is checked against size_in; padding counts as 0.
 // Reference  Ops.window_sum (onnxvis/ops/primitives.py).
-#include "common.cuh"
+#include "windows.cuh"
 
 template <typename T, typename I>
 __global__ void window_sum(const T* x, T* out, Geometry<I> w, I count) {

@@ -350,7 +350,7 @@ def test_indices_are_wide_where_an_int_would_overflow():
 
 def test_a_divisor_divides():
     """Around every multiple, for all small divisors and some others, up to the last number below 2^31."""
-    code = sources.source("put.cu") + (
+    code = sources.source("window_sum.cu") + (
         "\ntemplate <typename I> __global__ void divide(const I* n, I* out, Divisor<I> by, I count)"
         "{ GRID_STRIDE(I, i, count) out[i] = by.quotient(n[i]); }"
     )

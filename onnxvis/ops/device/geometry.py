@@ -42,7 +42,7 @@ def index_type(*sizes: int, window: Window | None = None) -> IndexType:
 
 
 def divisor(value: int, index: IndexType) -> np.ndarray[Any, Any]:
-    """The struct ``Divisor<I>`` of kernels/common.cuh: what dividing by a positive number comes down to.
+    """The struct ``Divisor<I>`` of kernels/windows.cuh: what dividing by a positive number comes down to.
 
     For n below 2^31, n // value is 2n·magic >> 32 >> shift (Granlund & Montgomery 1994): magic is
     2^(31 + shift) / value, rounded up, where 2^shift is not below value; the error of the product then
@@ -59,7 +59,7 @@ def _divisor_type(index: IndexType) -> list[Any]:
 
 @lru_cache(maxsize=4096)  # making it takes longer than many kernels
 def geometry(window: Window, index: IndexType) -> np.ndarray[Any, Any]:
-    """The struct ``Geometry<I>`` of kernels/common.cuh: an array without axes, passed by value."""
+    """The struct ``Geometry<I>`` of kernels/windows.cuh: an array without axes, passed by value."""
     given = {entry.name: _over_axes(window, entry.name) for entry in fields(window)}
     divided = {"by_stride": given["strides"], "by_out": given["size_out"], "by_in": _strips(window)}
     numbers = [(name, index.dtype, AXES) for name in given]
@@ -73,7 +73,7 @@ def geometry(window: Window, index: IndexType) -> np.ndarray[Any, Any]:
 
 
 def gathering(planes: int, window: Window) -> int:
-    """How many threads go through the inputs of a window: one for each ``Strip`` of kernels/common.cuh."""
+    """How many threads go through the inputs of a window: one for each ``Strip`` of kernels/windows.cuh."""
     return planes * math.prod(_strips(window))
 
 

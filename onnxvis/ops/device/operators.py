@@ -147,7 +147,7 @@ class DeviceOps(Ops):
         return result
 
     def _by_number(self, kernel: str, variant: str, first: Array, *others: Any) -> None:
-        """``each_number`` of kernels/common.cuh: 16 bytes a thread."""
+        """``each_number`` of kernels/numbers.cuh: 16 bytes a thread."""
         threads = -(-first.nbytes // PACK)
         self.gpu.launch(kernel, first.dtype, variant, threads, first, *others, np.int64(first.size))
 

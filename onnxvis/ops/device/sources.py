@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +11,9 @@ from onnxvis.resources import resource
 
 __all__ = ["FOLDER", "KERNELS", "NUMBERS", "Kernel", "expression", "expressions", "options", "source"]
 
-FOLDER, COMMON = "kernels", "common.cuh"
-# C++ types of numbers, by dtype; Half is defined in kernels/common.cuh.
+FOLDER = "kernels"
+_INCLUDE = re.compile(r'^#include "(.+)"$', re.MULTILINE)
+# C++ types of numbers, by dtype; Half is defined in kernels/numbers.cuh.
 NUMBERS = {"float32": "float", "float64": "double", "float16": "Half"}
 
 
@@ -56,15 +58,15 @@ def expressions(file: str, dtype: Any) -> tuple[str, ...]:
 
 
 def source(file: str) -> str:
-    """The text of a kernel's file, with that of ``common.cuh`` in the place where it is included.
+    """The text of a kernel's file, with that of the files that it includes in their place.
 
     CuPy knows what it has compiled by the text that it was given, not by what that includes.
     """
-    common = resource(FOLDER, COMMON).read_text(encoding="utf-8").replace("#pragma once\n", "")
-    text = resource(FOLDER, file).read_text(encoding="utf-8")
-    include = f'#include "{COMMON}"\n'
-    assert text.count(include) == 1
-    return text.replace(include, common)
+    return _INCLUDE.sub(lambda found: source(found[1]), _text(file))
+
+
+def _text(file: str) -> str:
+    return resource(FOLDER, file).read_text(encoding="utf-8").replace("#pragma once\n", "")
 
 
 def options() -> tuple[str, ...]:
