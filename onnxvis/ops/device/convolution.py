@@ -3,9 +3,8 @@
 x: N×C×size_in, w: M×(C/group)×kernel, g: N×M×size_out, all contiguous.  A convolution is the matrix
 product of the weights, M × (C·offsets), with what each window sees, (C·offsets) × (N·windows); its adjoint
 is the transposed product, and each input position then gathers what belongs to it.  Samples lie side by
-side in the matrix, so that there is one product for all of them, of two axes where there are no groups:
-CuPy computes such in every precision, without copying a transposed factor.  The matrix is made in parts,
-so that it takes no more than ``WORKSPACE`` bytes (or one window, or one channel, of one sample).
+side in the matrix, so that there is one product for all of them.  The matrix is made in parts, so that it
+takes no more than ``WORKSPACE`` bytes (or one window, or one channel, of one sample).
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ class Convolution:
             for first in range(0, windows, width):
                 count = min(width, windows - first)
                 columns = self._columns(part, window, first, count).reshape(group, weights.shape[2], -1)
-                product = self._product(weights, columns).reshape(w.shape[0], part.shape[0], count)
+                product = self.product(weights, columns).reshape(w.shape[0], part.shape[0], count)
                 result[n : n + at_once, :, first : first + count] = product.transpose((1, 0, 2))
         return result
 
@@ -82,15 +81,11 @@ class Convolution:
             for first in range(0, channels, width):
                 some = weights[:, :, first : first + width]
                 some = some.reshape(*some.shape[:2], -1).swapaxes(1, 2)
-                gathered = self._gathered(self._product(some, factor), window, count)
+                gathered = self._gathered(self.product(some, factor), window, count)
                 result[n : n + at_once, :, first : first + width] = gathered.reshape(
                     count, group, -1, result.shape[3]
                 )
         return result
-
-    def _product(self, a: Array, b: Array) -> Array:
-        """Of group × rows × k and group × k × columns."""
-        return self.product(a, b) if a.shape[0] > 1 else self.product(a[0], b[0])
 
     def _columns(self, x: Array, window: Window, first: int, count: int) -> Array:
         """What the windows from ``first`` see: channels × offsets × samples × count."""
