@@ -46,6 +46,7 @@ class Nets:
             for count, x in pictures.items():
                 yield from self._gradients(name, model, rivals, x, compiled=count == 1)
                 yield from self._relevance(name, model, x)
+            yield self._convolutions(name, model)
 
     # ---- right? ----------------------------------------------------------------------------------
 
@@ -82,6 +83,18 @@ class Nets:
             there = {name: _Lying(self.gpu.tensor(value)) for name, value in record.raw.items()}
         self.gpu.stream.synchronize()
         return Record(there)
+
+    def _convolutions(self, name: str, model: onnxvis.Model) -> Row:
+        """Whether cuDNN took them all, since those that it refuses are slow."""
+        executor: Any = next(reversed(model.engine._executors.values()))
+        cudnn = executor.ops.convolution.cudnn
+        refused = ["all: nvidia-cudnn-frontend is not there"] if cudnn is None else [*cudnn.refused.values()]
+        why = "; ".join(dict.fromkeys(refused))[:300]
+        return {
+            "what": f"{name} convolutions by cuDNN",
+            "passed": not refused,
+            **({"why": why} if why else {}),
+        }
 
     # ---- fast? -----------------------------------------------------------------------------------
 

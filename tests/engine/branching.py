@@ -16,6 +16,8 @@ from onnxvis.graph.load import read_model
 Array = np.ndarray[Any, Any]
 RUNTIME = Runtime("cpu", threads=1)
 SHAPES = {"x": (2, 3, 6, 6), "gate": (2, 4, 1, 1)}
+SEEDS = {"scores": (2, 5), "mean": (2,), "r1": (2, 4, 6, 6)}
+WRT = ("x", "gate", "r1", "residual", "pooled")
 
 
 def branching(dtype: Any = np.float32) -> onnx.ModelProto:
@@ -77,3 +79,11 @@ def tail(cut: str, shape: tuple[int, ...]) -> ReferenceEvaluator:
             if name == cut:
                 node.output[i] = f"{cut} as computed"
     return ReferenceEvaluator(model)
+
+
+def close(ours, theirs, tolerance=1e-5):
+    """max|a − b| / max|b|."""
+    assert ours.dtype == theirs.dtype
+    assert ours.shape == theirs.shape
+    assert np.isfinite(theirs).all()
+    assert abs(ours - theirs).max(initial=0) <= tolerance * abs(theirs).max(initial=1e-30)

@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 from rules.cases import named_pairs, pairs
 
 import onnxvis
-from engine.branching import RUNTIME, branching, engine, feeds, tail, tapped
+from engine.branching import RUNTIME, SEEDS, WRT, branching, close, engine, feeds, tail, tapped
 from onnxvis.engine.compiled import CompiledExecutor
 from onnxvis.engine.forward import Record
 from onnxvis.engine.host import HostExecutor
@@ -19,17 +19,6 @@ from onnxvis.engine.plan import Pass
 from onnxvis.engine.runtime import Runtime
 from onnxvis.ops.trace import NotTraceableError
 from onnxvis.rules.composites import COMPOSITES
-
-SEEDS = {"scores": (2, 5), "mean": (2,), "r1": (2, 4, 6, 6)}
-WRT = ("x", "gate", "r1", "residual", "pooled")
-
-
-def close(ours, theirs, tolerance=1e-5):
-    """max|a − b| / max|b|."""
-    assert ours.dtype == theirs.dtype
-    assert ours.shape == theirs.shape
-    assert np.isfinite(theirs).all()
-    assert abs(ours - theirs).max(initial=0) <= tolerance * abs(theirs).max(initial=1e-30)
 
 
 def both_executors(plan, record, seeds):

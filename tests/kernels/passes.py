@@ -1,23 +1,12 @@
 """Backward passes over a model with branches, on the device and on the host."""
 
 import numpy as np
-from engine.branching import branching, engine, feeds
+from engine.branching import SEEDS, WRT, branching, engine, feeds
 
 from onnxvis.engine.device import DeviceExecutor
 from onnxvis.engine.plan import Pass
 
 from .stand_in import stand_in_ops
-
-SEEDS = {"scores": (2, 5), "mean": (2,), "r1": (2, 4, 6, 6)}
-WRT = ("x", "gate", "r1", "residual", "pooled")
-
-
-def close(ours, theirs, tolerance=1e-5):
-    """max|a − b| / max|b|."""
-    assert ours.dtype == theirs.dtype
-    assert ours.shape == theirs.shape
-    assert np.isfinite(theirs).all()
-    assert abs(ours - theirs).max(initial=0) <= tolerance * abs(theirs).max(initial=1e-30)
 
 
 def executors(method, seeds, shift=0.0):

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from engine.branching import RUNTIME
+from engine.branching import RUNTIME, WRT, close
 from models import small_cnn
 from onnx import helper
 
@@ -19,7 +19,7 @@ from onnxvis.engine.runtime import Runtime
 from onnxvis.errors import MissingRuntimeError, OnnxvisError
 
 from .compiling import GPP, WHY
-from .passes import WRT, close, executors, random_seeds
+from .passes import executors, random_seeds
 from .stand_in import stand_in_ops
 
 pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)

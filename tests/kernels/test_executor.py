@@ -6,7 +6,7 @@ import weakref
 import numpy as np
 import onnx
 import pytest
-from engine.branching import RUNTIME, branching, engine, feeds
+from engine.branching import RUNTIME, WRT, branching, close, engine, feeds
 from models import small_cnn
 from onnx import helper, numpy_helper
 from rules.cases import named_pairs, pairs
@@ -20,7 +20,7 @@ from onnxvis.engine.plan import Pass
 from onnxvis.errors import MissingRuntimeError, OnnxvisError, UnsupportedError, UsageError
 
 from .compiling import GPP, WHY
-from .passes import WRT, close, executors, random_seeds
+from .passes import executors, random_seeds
 from .stand_in import OutOfMemoryError, launched, stand_in_ops
 
 pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
