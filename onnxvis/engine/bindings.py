@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from onnxvis.ops.device import DTYPES
+
+from .forward_graph import ForwardGraph
 
 __all__ = ["KEPT_BYTES", "Bindings"]
 
@@ -18,10 +20,11 @@ KEPT_BYTES = 256 * 2**20  # of outputs up to which their memory is kept for the 
 
 
 class _Bound(NamedTuple):
-    """A binding whose outputs have their memory, and who holds what its last run left there."""
+    """A binding whose outputs have their memory, who holds what its last run left there, and its runs."""
 
     binding: Any
     holders: list[weakref.ref[Any]]
+    runs: int
 
     @property
     def free(self) -> bool:
@@ -32,32 +35,45 @@ class Bindings:
     """The I/O bindings of one session on a GPU.
 
     A run with outputs and input shapes as before takes the binding of before, if nobody holds its outputs any
-    more: onnxruntime then writes them where they lay, so that a CUDA graph that reads them there fits.
+    more: onnxruntime then writes them where they lay, so that a CUDA graph that reads them there fits.  What
+    runs often becomes a CUDA graph itself, in a session that ``again`` builds for it, unless one was refused.
     """
 
-    LIMIT = 4  # kept
+    LIMIT, GRAPH_AFTER = 4, 2  # bindings that are kept; runs after which one becomes a graph
 
-    def __init__(self, session: Any, index: int) -> None:
-        self.session, self.index = session, index
+    def __init__(self, module: Any, session: Any, index: int, again: Callable[[], Any]) -> None:
+        self.module, self.session, self.index, self.again = module, session, index, again
         types = {entry.name: entry.type for entry in session.get_outputs()}
         # Strings, sequences and maps are the host's.
         self._on_gpu = {n for n, kind in types.items() if _is_numeric(kind)}
         self._kept: OrderedDict[Hashable, _Bound] = OrderedDict()
+        self._graphs: OrderedDict[Hashable, ForwardGraph] = OrderedDict()
+        self.refused: dict[Hashable, str] = {}  # why
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """The outputs as OrtValues, on the GPU where it can hold them; complete when this returns."""
         key = (*outputs, *((name, value.data_type(), *value.shape()) for name, value in feeds.items()))
+        graph = self._graphs.get(key)
+        if graph is not None and graph.free:
+            return graph.run(feeds)
         bound = self._kept.pop(key, None)
         if bound is not None and bound.free:
             try:
-                return self._keep(key, bound.binding, self._run(bound.binding, feeds))
+                values = self._run(bound.binding, feeds)
             except Exception:  # an output of another shape than before does not fit
                 del bound
+            else:
+                self._keep(key, bound.binding, values, bound.runs + 1)
+                if graph is None and bound.runs + 1 >= self.GRAPH_AFTER and key not in self.refused:
+                    self._capture(key, outputs, feeds, values)
+                return values
         binding = self.session.io_binding()
         for name in outputs:
             binding.bind_output(name, *(("cuda", self.index) if name in self._on_gpu else ("cpu",)))
         values = self._run(binding, feeds)
-        return self._keep(key, binding, values) if sum(map(_bytes, values)) <= KEPT_BYTES else values
+        if sum(map(_bytes, values)) <= KEPT_BYTES:
+            self._keep(key, binding, values, 1)
+        return values
 
     def _run(self, binding: Any, feeds: Mapping[str, Any]) -> list[Any]:
         for name, value in feeds.items():
@@ -65,11 +81,23 @@ class Bindings:
         self.session.run_with_iobinding(binding)
         return [*binding.get_outputs()]
 
-    def _keep(self, key: Hashable, binding: Any, values: list[Any]) -> list[Any]:
-        self._kept[key] = _Bound(binding, [weakref.ref(value) for value in values])
+    def _keep(self, key: Hashable, binding: Any, values: list[Any], runs: int) -> None:
+        self._kept[key] = _Bound(binding, [weakref.ref(value) for value in values], runs)
         while len(self._kept) > self.LIMIT:
             self._kept.popitem(last=False)
-        return values
+
+    def _capture(
+        self, key: Hashable, outputs: Sequence[str], feeds: Mapping[str, Any], expected: list[Any]
+    ) -> None:
+        """From the next run on a graph, if it can be one."""
+        try:
+            self._graphs[key] = ForwardGraph(self.module, self.again(), self.index, outputs, feeds, expected)
+        except Exception as error:  # onnxruntime's, one class a status code, and ours
+            self.refused[key] = str(error).strip().split("\n")[0] or type(error).__name__
+            return
+        del self._kept[key]  # which has memory for the same outputs
+        while len(self._graphs) > self.LIMIT:
+            self._graphs.popitem(last=False)
 
 
 def _is_numeric(kind: str) -> bool:

@@ -34,6 +34,7 @@ class DeviceExecutor:
     # A graph keeps the memory that its pass takes: worth it while inputs are small and launches are what
     # takes the time, that is for few samples.
     GRAPH_AFTER, GRAPH_BYTES = 2, KEPT_BYTES
+    PATIENCE = 8  # walks after which what has not come to rest is copied
 
     def __init__(self, plan: Plan, ops: DeviceOps) -> None:
         self.plan, self.ops, self.gpu = plan, ops, ops.gpu
@@ -85,12 +86,14 @@ class DeviceExecutor:
     def _captured(self, record: Record, seeds: Mapping[str, Any]) -> CudaGraph | None:
         """The pass as a CUDA graph, after it was walked often enough to have everything else in place.
 
-        What lies where it lay the last time is read there, and the rest copied before each launch.
+        What lies where it lay the last time is read there, and the rest, at last, copied before each launch.
         """
         if self._walks < self.GRAPH_AFTER or self.uncaptured:
             return None
         lie = addresses(record, self._used)
         there = {name: place for name, place in lie.items() if self._lay.get(name) == place}
+        if len(there) < len(lie) and self._walks < self.PATIENCE:
+            return None
         try:
             self._graph = CudaGraph(self.plan, self.ops, self._used, record, seeds, there)
         except Exception as error:  # by CUDA, cuBLAS, cuDNN or CuPy, each with a class of its own

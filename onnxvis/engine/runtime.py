@@ -47,7 +47,7 @@ class Session:
     inputs that are the same in every run; ``bindings``: on a GPU, where it leaves its outputs.
     """
 
-    def __init__(self, inner: Any, weights: Sequence[Any], bindings: Bindings | None) -> None:
+    def __init__(self, inner: Any, weights: Mapping[str, Any], bindings: Bindings | None) -> None:
         self.inner, self.weights, self.bindings = inner, weights, bindings
         self.fed: dict[str, Any] = {}
 
@@ -144,28 +144,41 @@ class Runtime:
 
         ``folder`` holds its external weights; ``weights`` are those that it is given from memory.
         """
-        options = self._options()
-        if folder is not None:
-            options.add_session_config_entry(
-                "session.model_external_initializers_file_folder_path", str(folder)
-            )
-        values = [self.value(array) for array in (weights or {}).values()]
-        if weights:
-            options.add_external_initializers([*weights], values)
-        try:
-            with self._turn:
-                session = self.module.InferenceSession(data, options, providers=self.providers)
-        except Exception as error:  # onnxruntime raises classes of its own, one a status code
-            raise ModelError(
-                f"onnxruntime {self.module.__version__} cannot run this model: {first_line(error)}"
-            ) from None
-        if self.device == "cuda" and CUDA not in session.get_providers():
+        values = {name: self.value(array) for name, array in (weights or {}).items()}
+        session = self._built(data, folder, values, self.providers)
+        if self.device == "cpu":
+            return Session(session, values, None)
+        if CUDA not in session.get_providers():
             raise MissingRuntimeError(
                 "device 'cuda' was asked for, but onnxruntime fell back to "
                 f"{', '.join(session.get_providers())}: its CUDA provider could not be loaded, as where CUDA "
                 f"or cuDNN is of another version; run: {GPU_INSTALL}, or use device='cpu'"
             )
-        return Session(session, values, Bindings(session, self.gpu.index) if self.device == "cuda" else None)
+
+        def for_a_graph() -> Any:
+            providers = [(CUDA, {**self._cuda_options(), "enable_cuda_graph": "1"}), CPU]
+            return self._built(data, folder, values, providers)
+
+        return Session(session, values, Bindings(self.module, session, self.gpu.index, for_a_graph))
+
+    def _built(
+        self, data: bytes, folder: Path | None, values: Mapping[str, Any], providers: Sequence[Any]
+    ) -> Any:
+        """An InferenceSession."""
+        options = self._options()
+        if folder is not None:
+            options.add_session_config_entry(
+                "session.model_external_initializers_file_folder_path", str(folder)
+            )
+        if values:
+            options.add_external_initializers([*values], [*values.values()])
+        try:
+            with self._turn:
+                return self.module.InferenceSession(data, options, providers=providers)
+        except Exception as error:  # onnxruntime raises classes of its own, one a status code
+            raise ModelError(
+                f"onnxruntime {self.module.__version__} cannot run this model: {first_line(error)}"
+            ) from None
 
     def run(self, session: Session, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
         """Run with OrtValues in and out; on a GPU, tensors stay there."""

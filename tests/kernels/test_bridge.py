@@ -2,6 +2,7 @@
 
 import gc
 import sys
+from threading import Thread
 
 import numpy as np
 import onnx
@@ -122,9 +123,9 @@ def test_what_lies_elsewhere_each_time_is_copied_into_the_graph():
     def moved():
         return Record({name: on_device(record[name].copy()) for name in record})
 
-    records = [moved() for _ in range(9)]
+    records = [moved() for _ in range(DeviceExecutor.PATIENCE + 2)]
     same = records[0]
-    for given in (*[same] * 4, *records[1:8]):
+    for given in (*[same] * 4, *records[1:]):
         found = ours.backward(Record(given.raw), seeds)
         for name in WRT:
             close(found[name], theirs[name])
@@ -139,8 +140,9 @@ def test_what_lies_elsewhere_each_time_is_copied_into_the_graph():
 class Session:
     """onnxruntime's CPU session that calls itself one on the GPU, with what was bound written down."""
 
-    def __init__(self, session, providers):
-        self.session, self.providers, self.bound = session, providers, []
+    def __init__(self, session, providers, replays=False):
+        self.session, self.providers, self.replays = session, providers, replays
+        self.bound, self.captured, self.runs = [], None, 0
 
     def __getattr__(self, name):
         return getattr(self.session, name)
@@ -164,10 +166,18 @@ class Session:
                 bound.append((name, *place))
                 binding.bind_output(name)
 
+            @staticmethod
+            def bind_ortvalue_output(name, value):
+                assert value.device_name() == "Cuda"
+                binding.bind_ortvalue_output(name, value)
+
         return Binding
 
     def run_with_iobinding(self, binding):
-        self.session.run_with_iobinding(binding.own)
+        """With a CUDA graph, as onnxruntime does: what was bound at first is run again, whatever is given."""
+        self.runs += 1
+        self.captured = self.captured or binding
+        self.session.run_with_iobinding((self.captured if self.replays else binding).own)
 
 
 @pytest.fixture
@@ -177,10 +187,22 @@ def cuda(monkeypatch, with_gpu):
     real = onnxruntime.InferenceSession
 
     def session(data, options, providers):
-        asked["asked"] = providers
-        asked["sessions"].append(Session(real(data, options), asked["providers"]))
+        replays = any("enable_cuda_graph" in provider[1] for provider in providers if len(provider) == 2)
+        if replays and asked.get("refusing"):
+            raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
+        if not replays:
+            asked["asked"] = providers
+        asked["sessions"].append(
+            asked.get("class", Session)(real(data, options), asked["providers"], replays)
+        )
         return asked["sessions"][-1]
 
+    def on_gpu(shape, dtype, device, index):
+        assert (device, index) == ("cuda", 0)
+        return OnDevice(on_cpu(shape, dtype), readable=True)
+
+    on_cpu = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_shape_and_type", staticmethod(on_gpu))
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr("onnxvis.engine.runtime.find_gpu", lambda: stand_in_ops().gpu)
@@ -281,6 +303,10 @@ def session(cuda):
     return lambda names, *x: runtime.run(session, names, {"x": RUNTIME.value(np.array(x, np.float32))})
 
 
+def kept_by(session):
+    return next(c.cell_contents for c in session.__closure__ if hasattr(c.cell_contents, "bindings")).bindings
+
+
 def places(values):
     return [value.data_ptr() for value in values]
 
@@ -331,22 +357,98 @@ def test_large_outputs_are_not_kept(session, monkeypatch):
     monkeypatch.setattr(bindings, "KEPT_BYTES", 7)
     for x in ((1, 2), (3, 4)):
         session(["z"], *x)
-    held = [*session.__closure__]
-    assert not next(c.cell_contents for c in held if hasattr(c.cell_contents, "bindings")).bindings._kept
+    assert not kept_by(session)._kept
 
 
 def test_few_bindings_are_kept(session):
     for length in range(1, 9):
         session(["z"], *range(length))
-    kept = next(c.cell_contents for c in session.__closure__ if hasattr(c.cell_contents, "bindings"))
-    assert len(kept.bindings._kept) == bindings.Bindings.LIMIT
+    assert len(kept_by(session)._kept) == bindings.Bindings.LIMIT
 
 
-def test_repeated_passes_become_a_graph_that_reads_in_place(cuda):
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize("refusing", [False, True])
+def test_repeated_passes_become_graphs(cuda, refusing):
+    """The way back reads where the forward pass leaves its outputs, be that a graph too or not."""
+    cuda["refusing"] = refusing
+    rng, calls = np.random.default_rng(0), 9
     ours, theirs = (onnxvis.load(small_cnn(), device=device) for device in ("cuda", "cpu"))
-    for _ in range(DeviceExecutor.GRAPH_AFTER + 3):
+    for _ in range(calls):
         x = rng.normal(size=(1, 3, 12, 12)).astype(np.float32)
         close(ours.explain(x, "gradient").values, theirs.explain(x, "gradient").values)
     (executor,) = ours.engine._executors.values()
-    assert executor._graph.there and executor._graph.graph.launches == 3
+    assert executor._graph.there
+    walked = DeviceExecutor.GRAPH_AFTER if refusing else bindings.Bindings.GRAPH_AFTER + 1
+    assert executor._graph.graph.launches == calls - walked
+    forward = [session.runs for session in cuda["sessions"] if session.replays]
+    assert forward == ([] if refusing else [2 + calls - bindings.Bindings.GRAPH_AFTER])
+
+
+# ---- the forward pass as a graph -----------------------------------------------------------------
+
+
+def run_often(session, names=("z",)):
+    for x in range(bindings.Bindings.GRAPH_AFTER):
+        session([*names], x + 1, 1)
+
+
+def test_what_runs_often_is_replayed(session, cuda):
+    run_often(session)
+    (replayed,) = [made for made in cuda["sessions"] if made.replays]
+    before, there = replayed.runs, set()
+    for x in range(5):
+        values = session(["z"], x, -x)
+        assert numbers(values) == [[2 * x, -2 * x]]
+        there.add(values[0].data_ptr())
+        del values
+    assert replayed.runs == before + 5 and len(there) == 1
+    assert numbers(session(["z"], 1, 2, 3)) == [[2, 4, 6]]  # other shapes do not
+
+
+def test_a_replay_writes_over_nothing_that_somebody_holds(session):
+    run_often(session)
+    first = session(["z"], 1, 2)
+    second = session(["z"], 3, 5)
+    assert numbers(first) == [[2, 4]] and numbers(second) == [[6, 10]]
+
+
+def test_a_graph_is_its_threads(session, cuda):
+    run_often(session)
+    (replayed,) = [made for made in cuda["sessions"] if made.replays]
+    before, found = replayed.runs, []
+    thread = Thread(target=lambda: found.extend(numbers(session(["z"], 4, 5))))
+    thread.start()
+    thread.join()
+    assert found == [[8, 10]] and replayed.runs == before
+
+
+@pytest.mark.parametrize("names", [["y"], ["y", "z"]])
+def test_a_graph_whose_numbers_stay_is_refused(session, names):
+    """The capture of "y", as long as what is not zero, has no room for what comes."""
+    run_often(session, names)
+    assert numbers(session(names, 1, 1))[0] == [0, 1]
+    assert not kept_by(session)._graphs and kept_by(session).refused
+
+
+class Stale(Session):
+    """Replays what it computed at first."""
+
+    def run_with_iobinding(self, binding):
+        if not (self.replays and self.captured):
+            super().run_with_iobinding(binding)
+
+
+def test_a_graph_that_does_not_see_its_input_is_refused(cuda, request):
+    cuda["class"] = Stale
+    session = request.getfixturevalue("session")
+    run_often(session)
+    assert numbers(session(["z"], 4, 5)) == [[8, 10]]
+    assert [*kept_by(session).refused.values()] == ["a replay gives other numbers than a run"]
+
+
+def test_what_onnxruntime_refuses_to_capture_is_run(session, cuda):
+    cuda["refusing"] = True
+    for _ in range(3):
+        run_often(session)
+    assert numbers(session(["z"], 4, 5)) == [[8, 10]]
+    (why,) = kept_by(session).refused.values()
+    assert "graph capture feature" in why
