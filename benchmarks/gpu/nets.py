@@ -47,6 +47,7 @@ class Nets:
                 yield from self._gradients(name, model, rivals, x, compiled=count == 1)
                 yield from self._relevance(name, model, x)
             yield self._convolutions(name, model)
+            yield from _forward_graphs(name, model)
 
     # ---- right? ----------------------------------------------------------------------------------
 
@@ -185,6 +186,16 @@ class Nets:
             return attribute[0](there, seed)[1].cpu().numpy()
 
         return run
+
+
+def _forward_graphs(name: str, model: onnxvis.Model) -> Iterator[Row]:
+    """Whether the forward pass became a graph of onnxruntime's, where that is on the GPU."""
+    bindings = [session.bindings for session in model.engine.forward._sessions.values() if session.bindings]
+    if bindings:
+        refused = [why for each in bindings for why in each.refused.values()]
+        graphs = sum(len(each._graphs) for each in bindings)
+        row = {"what": f"{name} forward graphs: {graphs}", "passed": bool(graphs) and not refused}
+        yield {**row, "why": "; ".join(refused)[:300]} if refused else row
 
 
 class _Lying:

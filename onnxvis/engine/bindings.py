@@ -39,7 +39,9 @@ class Bindings:
     runs often becomes a CUDA graph itself, in a session that ``again`` builds for it, unless one was refused.
     """
 
-    LIMIT, GRAPH_AFTER = 4, 2  # bindings that are kept; runs after which one becomes a graph
+    LIMIT = 4  # bindings that are kept
+    # Runs after which one becomes a graph, and how many may: each has the weights on the GPU once more.
+    GRAPH_AFTER, GRAPHS = 2, 2
 
     def __init__(self, module: Any, session: Any, index: int, again: Callable[[], Any]) -> None:
         self.module, self.session, self.index, self.again = module, session, index, again
@@ -47,7 +49,7 @@ class Bindings:
         # Strings, sequences and maps are the host's.
         self._on_gpu = {n for n, kind in types.items() if _is_numeric(kind)}
         self._kept: OrderedDict[Hashable, _Bound] = OrderedDict()
-        self._graphs: OrderedDict[Hashable, ForwardGraph] = OrderedDict()
+        self._graphs: dict[Hashable, ForwardGraph] = {}
         self.refused: dict[Hashable, str] = {}  # why
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
@@ -64,7 +66,7 @@ class Bindings:
                 del bound
             else:
                 self._keep(key, bound.binding, values, bound.runs + 1)
-                if graph is None and bound.runs + 1 >= self.GRAPH_AFTER and key not in self.refused:
+                if bound.runs + 1 >= self.GRAPH_AFTER and self._may_capture(key):
                     self._capture(key, outputs, feeds, values)
                 return values
         binding = self.session.io_binding()
@@ -86,6 +88,9 @@ class Bindings:
         while len(self._kept) > self.LIMIT:
             self._kept.popitem(last=False)
 
+    def _may_capture(self, key: Hashable) -> bool:
+        return len(self._graphs) < self.GRAPHS and key not in self._graphs and key not in self.refused
+
     def _capture(
         self, key: Hashable, outputs: Sequence[str], feeds: Mapping[str, Any], expected: list[Any]
     ) -> None:
@@ -96,8 +101,6 @@ class Bindings:
             self.refused[key] = str(error).strip().split("\n")[0] or type(error).__name__
             return
         del self._kept[key]  # which has memory for the same outputs
-        while len(self._graphs) > self.LIMIT:
-            self._graphs.popitem(last=False)
 
 
 def _is_numeric(kind: str) -> bool:

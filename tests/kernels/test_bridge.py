@@ -411,6 +411,13 @@ def test_a_replay_writes_over_nothing_that_somebody_holds(session):
     assert numbers(first) == [[2, 4]] and numbers(second) == [[6, 10]]
 
 
+def test_few_shapes_become_graphs(session):
+    for length in range(1, 5):
+        for _ in range(2 * bindings.Bindings.GRAPH_AFTER):
+            assert numbers(session(["z"], *range(length))) == [[2 * x for x in range(length)]]
+    assert len(kept_by(session)._graphs) == bindings.Bindings.GRAPHS
+
+
 def test_a_graph_is_its_threads(session, cuda):
     run_often(session)
     (replayed,) = [made for made in cuda["sessions"] if made.replays]
