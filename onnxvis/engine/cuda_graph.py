@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from onnxvis.errors import OnnxvisError
-from onnxvis.ops.device import DeviceOps, Gpu
+from onnxvis.ops.device import DeviceOps, Gpu, lies_on_gpu
 from onnxvis.ops.primitives import Array
 
 from .forward import Record
@@ -91,7 +91,7 @@ class CudaGraph:
 def addresses(record: Record, names: Collection[str]) -> dict[str, int]:
     """Where those of the tensors lie that onnxruntime left on a GPU."""
     held = ((name, record.raw[name]) for name in names if name in record.raw and name not in record.computed)
-    return {name: value.data_ptr() for name, value in held if value.device_name().lower() == "cuda"}
+    return {name: value.data_ptr() for name, value in held if lies_on_gpu(value)}
 
 
 def on_device(gpu: Gpu, record: Record, name: str) -> Array:

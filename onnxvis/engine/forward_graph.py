@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxvis.ops.device import DTYPES
+from onnxvis.ops.device import DTYPES, lies_on_gpu
 
 __all__ = ["ForwardGraph"]
 
@@ -38,7 +38,7 @@ class ForwardGraph:
             dtype = np.dtype(DTYPES[value.data_type()]).type
             return module.OrtValue.ortvalue_from_shape_and_type([*value.shape()], dtype, "cuda", index)
 
-        if any(value.device_name().lower() != "cuda" for value in expected):
+        if any(not lies_on_gpu(value) for value in expected):
             raise ValueError("an output lies on the CPU")
         self.session, self.binding = session, session.io_binding()
         self._inputs = {name: place(value) for name, value in feeds.items()}

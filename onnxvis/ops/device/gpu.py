@@ -18,7 +18,7 @@ from onnxvis.errors import MissingRuntimeError
 from .cublas import Cublas, find_cublas
 from .sources import KERNELS, expression, expressions, options, source
 
-__all__ = ["DTYPES", "PRECISIONS", "Gpu", "NotCapturableError", "find_gpu"]
+__all__ = ["DTYPES", "PRECISIONS", "Gpu", "NotCapturableError", "find_gpu", "lies_on_gpu"]
 
 # How float32 convolutions and matrix products are computed; everything else is in float32 always.
 PRECISIONS = ("float32", "tf32", "float16")
@@ -31,6 +31,11 @@ DTYPES = {
     "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
 }  # fmt: skip
 Function = Callable[[tuple[int], tuple[int], tuple[Any, ...]], None]
+
+
+def lies_on_gpu(value: Any) -> bool:
+    """Where an OrtValue's memory is: what is not the CPU's, onnxruntime calls by several names."""
+    return bool(value.device_name().lower() != "cpu")
 
 
 class NotCapturableError(Exception):
@@ -189,7 +194,7 @@ class Gpu:
         nothing to wait for, since onnxruntime runs on ``stream``.
         """
         dtype = DTYPES.get(value.data_type())
-        if value.device_name().lower() != "cuda" or dtype is None:
+        if not lies_on_gpu(value) or dtype is None:
             array = np.asarray(value.numpy())
             # bfloat16, which CuPy does not know, among them
             return self.upload(array if array.dtype.kind in "biuf" else array.astype(np.float32))
