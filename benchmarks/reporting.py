@@ -60,8 +60,8 @@ def keep(
     return text
 
 
-def kept(name: str, where: Mapping[str, str]) -> Any:
-    """What ``results/NAME.json`` holds, if it was measured under these circumstances; else None."""
-    path = RESULTS / f"{name}.json"
+def kept(name: str, where: Mapping[str, str], folder: Path | None = None) -> Any:
+    """What ``NAME.json`` holds, if it was measured under these circumstances; else None."""
+    path = (folder or RESULTS) / f"{name}.json"
     data = json.loads(path.read_text()) if path.exists() else {}
     return data["results"] if data.get("circumstances") == dict(where) else None

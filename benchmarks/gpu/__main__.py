@@ -10,8 +10,8 @@ Five parts, each a process of its own, so that what breaks one leaves the others
 - ``sanitizer``: some of the primitives once more under compute-sanitizer, where that is installed.
 
 Needs CuPy and a GPU; ``nets`` also torch built for CUDA, torchvision and zennit, and onnxruntime-gpu for more
-than the way back.  Writes ``results/NAME_OF_THE_GPU.json`` and a table, after each part.  Run from the
-repository's root.
+than the way back.  Writes ``results/NAME_OF_THE_GPU.json`` and a table, after each part; parts that were run
+before under the same circumstances stay.  Run from the repository's root.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.reporting import RESULTS, circumstances, keep, table
+from benchmarks.reporting import RESULTS, circumstances, keep, kept, table
 from onnxvis.errors import OnnxvisError
 from onnxvis.ops.device import find_gpu
 
@@ -55,16 +55,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         name, where = _where()
     except OnnxvisError as error:
         parser.exit(2, f"{error}\n")
-    results: dict[str, list[Row]] = {}
-    for part in PARTS:
-        if part in chosen.only:
-            start = time.perf_counter()
-            results[part] = in_a_process(part, chosen.seconds)
-            print(f"{part}: {counted(results[part])}, {time.perf_counter() - start:.0f} s", flush=True)
-            file = name.lower().replace(" ", "_")
-            said = keep(file, f"The GPU engine on {name}", where, body(results), results, chosen.results)
+    file = name.lower().replace(" ", "_")
+    results: dict[str, list[Row]] = kept(file, where, chosen.results) or {}
+    for part in (part for part in PARTS if part in chosen.only):
+        start = time.perf_counter()
+        results[part] = in_a_process(part, chosen.seconds)
+        print(f"{part}: {counted(results[part])}, {time.perf_counter() - start:.0f} s", flush=True)
+        said = keep(file, f"The GPU engine on {name}", where, body(results), results, chosen.results)
     print(said)
-    return 1 if any(not row["passed"] for rows in results.values() for row in rows) else 0
+    return 1 if any(not row["passed"] for part in chosen.only for row in results[part]) else 0
 
 
 def _where() -> tuple[str, dict[str, str]]:

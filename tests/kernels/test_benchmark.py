@@ -101,6 +101,8 @@ def test_what_a_broken_process_found_stays(script, monkeypatch, tmp_path):
     assert [len(kept[part]) for part in ("kernels", "rules", "bandwidth")] == [1, 2, 1]
     assert "illegal address" in kept["rules"][1]["why"] and not kept["rules"][1]["passed"]
     assert "illegal address" in (tmp_path / "gpu_of_ours.md").read_text()
+    assert script.main.main(["--only", "kernels", "--results", str(tmp_path)]) == 0
+    assert json.loads((tmp_path / "gpu_of_ours.json").read_text())["results"].keys() == kept.keys()
 
 
 def test_a_process_that_takes_too_long_is_ended(script, monkeypatch):
