@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 
@@ -33,7 +34,8 @@ _KEEPS_SIGN = frozenset(
 )  # fmt: skip
 
 
-def nonnegative(graph: Graph) -> set[str]:
+@remembered
+def nonnegative(graph: Graph) -> AbstractSet[str]:
     """Tensors of which no element is negative, whatever the input."""
     found: set[str] = set()
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxvis.errors import OnnxvisError
+from onnxvis.graph.analysis import nonnegative
 from onnxvis.ops.window import Window
 
 from .dequantization import dequantized
@@ -132,6 +133,10 @@ class Step(_Primitives):
         return [self.tensor(name) for name in self.node.outputs]
 
     # ---- what is known without running -----------------------------------------------------------
+
+    def nonnegative(self, index: int = 0) -> bool:
+        """True where no number of an input is ever negative, as after a rectifier."""
+        return self.node.inputs[index] in nonnegative(self.graph)
 
     def shape(self, index: int = 0) -> Shape:
         """Shape of an input."""

@@ -240,6 +240,18 @@ def test_relevance_takes_the_fused_kernels(with_gpu, composite):
     assert {"split", "quotient", "multiply_back", "im2col", "col2im"} <= used
 
 
+@pytest.mark.parametrize(
+    ("composite", "products"), [("epsilon_plus", 2 + 1), ("epsilon_alpha2_beta1", 4 + 2)]
+)
+def test_what_is_never_negative_has_no_negative_part(with_gpu, composite, products):
+    """Behind a rectifier a rule by signs takes half of the convolutions."""
+    x = np.random.default_rng(0).normal(size=(2, 3, 12, 12)).astype(np.float32)
+    with launched() as seen:
+        onnxvis.load(small_cnn(), executor="device").explain(x, "lrp", composite=composite)
+    for kernel in ("im2col<float, int>", "col2im<float, int>"):
+        assert seen.count(kernel) == products
+
+
 def test_double_precision_stays(with_gpu):
     """In a model that onnxruntime can run in it: without convolutions."""
     rng = np.random.default_rng(5)

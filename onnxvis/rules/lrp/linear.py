@@ -38,6 +38,8 @@ def zplus(step: Step, r: Array) -> Array:
     x, w = step.x, step.w
     if w is None:  # no weights whose sign could tell: in proportion
         return share(step, r, (x, w), bias=step.bias)
+    if step.nonnegative():  # then x⁻ is 0: half of the work
+        return share(step, r, (x, step.pos(w)), bias=_positive_bias(step))
     (above, below), (positive, negative) = step.split(x), step.split(w)
     return share(step, r, (above, positive), (below, negative), bias=_positive_bias(step))
 
@@ -87,7 +89,10 @@ def alpha_beta(step: Step, r: Array) -> Array:
     if not beta:
         return supporting
     bias = None if step.bias is None else step.neg(step.bias)
-    opposing = share(step, r, (step.pos(x), step.neg(w)), (step.neg(x), step.pos(w)), bias=bias)
+    if step.nonnegative():
+        opposing = share(step, r, (x, step.neg(w)), bias=bias)
+    else:
+        opposing = share(step, r, (step.pos(x), step.neg(w)), (step.neg(x), step.pos(w)), bias=bias)
     return supporting * float(step.settings["alpha"]) - opposing * float(beta)
 
 
@@ -106,16 +111,17 @@ def gamma(step: Step, r: Array) -> Array:
     z⁺ = W⁺x⁺ + W⁻x⁻ + b⁺ ≥ 0: |z| is y + γz⁺ here and −(1 + γ)y + γz⁺ there.
     """
     x, w, y, factor = step.x, step.w, _output(step), float(step.settings["gamma"])
-    (above, below), (positive, negative) = step.split(x), (factor * part for part in step.split(w))
-    for_it = step.forward(above, positive) + step.forward(below, negative)
+    above, below = (x, None) if step.nonnegative() else step.split(x)
+    positive, negative = (factor * part for part in step.split(w))
+    for_it = step.forward(above, positive)
+    for_it = for_it if below is None else for_it + step.forward(below, negative)
     for_it = for_it if step.bias is None else for_it + factor * step.pos(step.bias)
     size = step.maximum(y, (-1.0 - factor) * y) + step.stabilize(for_it, step.settings["epsilon"])
     share = r / size
     s, t = step.where(y > 0, share), step.where(y < 0, share)  # t: of −z
     p, n = w + positive, -(w + negative)
-    return above * (step.adjoint(s, p) + step.adjoint(t, n)) - below * (
-        step.adjoint(s, n) + step.adjoint(t, p)
-    )
+    found = above * (step.adjoint(s, p) + step.adjoint(t, n))
+    return found if below is None else found - below * (step.adjoint(s, n) + step.adjoint(t, p))
 
 
 # ---- for the first layer -------------------------------------------------------------------------
