@@ -33,6 +33,7 @@ def bandwidth(
         calls: dict[str, tuple[Callable[[], object], int]] = {
             "copy": (lambda: wave.copy(), 2 * size),
             "rectify": (lambda: ops.gate(a, wave, True), 3 * size),
+            "between": (lambda: ops.between(a, wave, -0.5, 0.5), 3 * size),
             "split": (lambda: ops.split(wave), 3 * size),
             "stabilize": (lambda: ops.stabilize(wave), 2 * size),
             "quotient": (lambda: ops.quotient(a, wave), 3 * size),

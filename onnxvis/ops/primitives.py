@@ -219,6 +219,12 @@ class Ops(ABC):
         """g where x > 0, else 0; ``rectified``: g⁺ there."""
         return self.where(x > 0, self.positive(g) if rectified else g)
 
+    def between(self, g: Array, x: Array, low: float, high: float) -> Array:
+        """g where low < x < high, else 0; a limit may be infinite, and then does not count."""
+        if math.isinf(low):
+            return g if math.isinf(high) else self.where(x < high, g)
+        return self.where(x > low if math.isinf(high) else (x - low) * (high - x) > 0, g)
+
     def split(self, x: Array) -> tuple[Array, Array]:
         """x⁺ and x⁻."""
         return self.positive(x), self.negative(x)

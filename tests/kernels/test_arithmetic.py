@@ -185,6 +185,8 @@ def test_rectifiers(dtype, shape, index):
         compare("gate", [g, data], dtype, kernels=["rectify"])
         compare("gate", [g, data], dtype, True, kernels=["rectify"])
     compare("positive", [g], dtype, kernels=["rectify"])
+    for limits in ((-0.3, 0.9), (-np.inf, 0.5), (0.0, np.inf)):
+        compare("between", [g, x], dtype, *limits, kernels=["between"])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -316,6 +318,7 @@ def test_every_kernel_runs_in_half_precision(name):
     w, rows = rng.normal(size=(4, 3, 3, 2)).astype(np.float16), np.array([1, 0, 1])
     calls = {
         "rectify": lambda on, c: on.gate(c(x), c(x), True),
+        "between": lambda on, c: on.between(c(x), c(x), -0.5, 0.5),
         "split": lambda on, c: on.split(c(x))[1],
         "stabilize": lambda on, c: on.stabilize(c(x), 0.01),
         "quotient": lambda on, c: on.quotient(c(x), c(x) * 2.0, 0.01),

@@ -54,11 +54,11 @@ def intermediate_code(nvrtc, file, name):
     return code.decode()
 
 
-INPUTS = {"GRADIENT": 2, "GUIDED": 2, "quotient": 2, "multiply_back": 4}
+INPUTS = {"between": 2, "GRADIENT": 2, "GUIDED": 2, "quotient": 2, "multiply_back": 4}
 
 
 @pytest.mark.parametrize("dtype", NUMBERS)
-@pytest.mark.parametrize("kernel", ["rectify", "split", "stabilize", "quotient", "multiply_back"])
+@pytest.mark.parametrize("kernel", ["rectify", "between", "split", "stabilize", "quotient", "multiply_back"])
 def test_numbers_move_16_bytes_at_a_time(core, kernel, dtype):
     """All loads come before the first store: else each would wait for the one before."""
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc")

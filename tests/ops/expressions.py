@@ -50,6 +50,10 @@ def _elementwise() -> Iterator[Expression]:
     for form, a in (("", Y), ("stretched", COLUMN)):
         gated = lambda ops, g, x: ops.gate(g, x)  # noqa: E731
         rectified = lambda ops, g, x: ops.gate(g, x, rectified=True)  # noqa: E731
+        for low, high in ((-0.4, 0.8), (-np.inf, 0.3), (-0.2, np.inf), (-np.inf, np.inf)):
+            kept = lambda ops, g, x, low=low, high=high: ops.between(g, x, low, high)  # noqa: E731
+            there = lambda g, x, low=low, high=high: g * (x > low) * (x < high)  # noqa: E731
+            yield Expression(f"between {low} {high} {form}", kept, there, (X, a))
         yield Expression(f"gate {form}", gated, lambda g, x: g * (x > 0), (X, a))
         yield Expression(f"gate rectified {form}", rectified, lambda g, x: g * (x > 0) * (g > 0), (X, a))
         quotient = lambda ops, r, z: ops.quotient(r, z, 0.5)  # noqa: E731

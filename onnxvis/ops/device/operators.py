@@ -109,6 +109,11 @@ class DeviceOps(Ops):
             return super().gate(g, x, rectified)
         return self._fused("rectify", "GUIDED" if rectified else "GRADIENT", g, x)
 
+    def between(self, g: Array, x: Array, low: float, high: float) -> Array:
+        if not self._alike(g, x) or (math.isinf(low) and math.isinf(high)):
+            return super().between(g, x, low, high)
+        return self._fused("between", "", g, x, np.float64(low), np.float64(high))
+
     def split(self, x: Array) -> tuple[Array, Array]:
         if not self._alike(x):
             return super().split(x)

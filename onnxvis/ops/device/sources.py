@@ -27,6 +27,7 @@ class Kernel(NamedTuple):
 _INDEXED = ("int", "long long")
 KERNELS = {
     "rectify": Kernel("rectifier.cu", ("GRADIENT", "DECONVNET", "GUIDED")),
+    "between": Kernel("rectifier.cu"),
     "split": Kernel("split.cu"),
     "stabilize": Kernel("stabilize.cu"),
     "quotient": Kernel("stabilize.cu"),

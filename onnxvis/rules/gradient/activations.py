@@ -48,22 +48,14 @@ def clip_limits(step: Step) -> tuple[float, float]:
     return float(np.ravel(low)[0]), float(np.ravel(high)[0])
 
 
-def inside(step: Step, low: float, high: float) -> Array:
-    """Where the output is strictly between two limits."""
-    if math.isinf(low):
-        return step.y < high
-    return step.y > low if math.isinf(high) else (step.y - low) * (high - step.y) > 0
-
-
 @rule("Clip", needs="y", inputs=(0,))
 def clip(step: Step, g: Array) -> Array:
-    low, high = clip_limits(step)
-    return g if math.isinf(low) and math.isinf(high) else step.where(inside(step, low, high), g)
+    return step.between(g, step.y, *clip_limits(step))
 
 
 @rule("HardSigmoid", needs="y")
 def hard_sigmoid(step: Step, g: Array) -> Array:
-    return step.where(inside(step, 0.0, 1.0), g * step.attribute("alpha", 0.2))
+    return step.between(g * step.attribute("alpha", 0.2), step.y, 0.0, 1.0)
 
 
 @rule("HardSwish", needs="x")
