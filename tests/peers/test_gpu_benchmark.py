@@ -60,5 +60,5 @@ def test_a_rival_that_cannot_run_is_a_row(nets):
     def broken():
         raise ImportError("no zennit")
 
-    row = nets._contest("net", 1.0, "zennit", broken, 0.3)
+    row = nets._contest("net", lambda: None, "zennit", broken, 0.3)
     assert not row["passed"] and "no zennit" in row["why"]
