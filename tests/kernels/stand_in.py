@@ -280,13 +280,8 @@ def _gemm(
     assert handle.value == 7 and {first, second} <= {0, 1} and how == -1
     scalar = ctypes.c_double if compute == 70 else ctypes.c_float
     assert [ctypes.cast(s, ctypes.POINTER(scalar))[0] for s in (alpha, beta)] == [1, 0]
-    assert (a_kind, c_kind, compute) in (
-        (0, 0, 68),
-        (0, 0, 77),
-        (1, 1, 70),
-        (2, 0, 68),
-        (2, 2, 68),
-    ) and a_kind == b_kind
+    assert a_kind == b_kind
+    assert (a_kind, c_kind, compute) in {(0, 0, 68), (0, 0, 77), (1, 1, 70), (2, 0, 68), (2, 2, 68)}
     COMPUTED.append(compute)
     left = _matrix(a, a_kind, *((k, m) if first else (m, k)), a_leading)
     right = _matrix(b, b_kind, *((n, k) if second else (k, n)), b_leading)

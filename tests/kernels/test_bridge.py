@@ -223,13 +223,27 @@ def test_both_passes_on_the_gpu(cuda):
     close(found.values, onnxvis.load(small_cnn(), device="cpu").explain(x, "gradient").values)
 
 
-def test_out_of_memory_in_the_forward_pass_names_a_batch_too(cuda, monkeypatch):
-    def full(*_):
-        raise RuntimeError("[ONNXRuntimeError] : 6 : FAIL : Failed to allocate memory for requested buffer")
+@pytest.mark.parametrize(
+    ("said", "error", "match"),
+    [
+        (
+            "[ONNXRuntimeError] : 6 : FAIL : Failed to allocate memory for requested buffer",
+            OnnxvisError, r"forward pass of 6 samples .*batches of 3",
+        ),
+        (
+            "Operator 'Conv' on the CUDA EP requires cuDNN, which was not found",
+            MissingRuntimeError, r"no cuDNN.*onnxvis\[cuda12\]",
+        ),
+    ],
+    ids=["too many samples", "no cuDNN"],
+)  # fmt: skip
+def test_what_a_provider_misses_is_said_with_what_to_do(cuda, monkeypatch, said, error, match):
+    def fail(*_):
+        raise RuntimeError(said)
 
-    monkeypatch.setattr(Session, "run_with_iobinding", full)
+    monkeypatch.setattr(Session, "run_with_iobinding", fail)
     model = onnxvis.load(small_cnn(), device="cuda")
-    with pytest.raises(OnnxvisError, match=r"forward pass of 6 samples .*batches of 3"):
+    with pytest.raises(error, match=match):
         model.engine.run({"x": np.zeros((6, 3, 12, 12), np.float32)}, model.engine.file_graph.outputs)
 
 
@@ -248,16 +262,6 @@ def test_memory_that_cupy_keeps_is_given_back_first(cuda, monkeypatch):
     model.engine.forward.runtime.gpu = runtime.gpu
     model.engine.run({"x": np.zeros((6, 3, 12, 12), np.float32)}, model.engine.file_graph.outputs)
     assert not full
-
-
-def test_a_provider_that_misses_cudnn_names_what_to_install(cuda, monkeypatch):
-    def missing(*_):
-        raise RuntimeError("Operator 'Conv' on the CUDA EP requires cuDNN, which was not found")
-
-    monkeypatch.setattr(Session, "run_with_iobinding", missing)
-    model = onnxvis.load(small_cnn(), device="cuda")
-    with pytest.raises(MissingRuntimeError, match=r"no cuDNN.*onnxvis\[cuda12\]"):
-        model.engine.run({"x": np.zeros((1, 3, 12, 12), np.float32)}, model.engine.file_graph.outputs)
 
 
 def test_libraries_of_pip_are_loaded_before_the_first_session(cuda, monkeypatch, capsys):

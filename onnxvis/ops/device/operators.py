@@ -218,10 +218,8 @@ class DeviceOps(Ops):
     # ---- linear maps -----------------------------------------------------------------------------
 
     def matmul(self, a: Array, b: Array) -> Array:
-        dtype = (
-            np.dtype(np.float16) if self.precision == "float16" and self.dtype == np.float32 else self.dtype
-        )
-        a, b = a.astype(dtype, copy=False), b.astype(dtype, copy=False)
+        half = self.precision == "float16" and self.dtype == np.float32
+        a, b = (factor.astype(np.float16 if half else self.dtype, copy=False) for factor in (a, b))
         return self.gpu.cublas.product(a, b, self.dtype, self.precision == "tf32")
 
     def conv(self, x: Array, w: Array, window: Window, group: int = 1) -> Array:
