@@ -6,6 +6,7 @@ import math
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,23 +20,29 @@ from onnxvis.engine.runtime import Runtime
 from onnxvis.ops.device import DeviceOps
 from onnxvis.ops.host import HostOps
 
-__all__ = ["TOLERANCE", "Row", "compared", "joined", "primitives", "rules", "sanitizer"]
+__all__ = ["TOLERANCE", "Row", "compared", "joined", "primitives", "rules", "said", "sanitizer"]
 
 TOLERANCE = 1e-5
 Row = dict[str, Any]
 
 
 def compared(what: str, compute: Callable[[], tuple[Any, Any]], tolerance: float = TOLERANCE) -> Row:
-    """One comparison: the largest difference over the largest number; an error is a failure."""
+    """One comparison: the largest difference over the largest number.  An error is a failure."""
     try:
         ours, theirs = compute()
     except Exception as error:
-        return {"what": what, "passed": False, "why": f"{type(error).__name__}: {error}"[:300]}
+        return {"what": what, "passed": False, "why": said(error)}
     difference = math.inf
     if ours.shape == theirs.shape and ours.dtype == theirs.dtype:
         largest = abs(theirs * 1.0).max(initial=1e-30)
         difference = float(abs(ours * 1.0 - theirs * 1.0).max(initial=0) / largest)
     return {"what": what, "difference": difference, "passed": difference <= tolerance}
+
+
+def said(error: BaseException) -> str:
+    """What a row says of an error; where it arose goes to stderr."""
+    traceback.print_exception(error)
+    return f"{type(error).__name__}: {error}"[:300]
 
 
 def joined(arrays: Mapping[str, Any]) -> Any:
@@ -45,8 +52,8 @@ def joined(arrays: Mapping[str, Any]) -> Any:
 
 def primitives(ops: DeviceOps, windows: int = 100) -> Iterator[Row]:
     """Every use of a primitive that the tests know, and every kind of window."""
-    from tests.ops.expressions import EXPRESSIONS
-    from tests.ops.windows import random_windows
+    from ops.expressions import EXPRESSIONS
+    from ops.windows import random_windows
 
     host = HostOps(ops.dtype)
 
@@ -77,7 +84,7 @@ def primitives(ops: DeviceOps, windows: int = 100) -> Iterator[Row]:
 
 def rules(ops: DeviceOps) -> Iterator[Row]:
     """Every (operator, method) case of tests/rules on the device and on the host."""
-    from tests.rules.cases import pairs
+    from rules.cases import pairs
 
     runtime = Runtime("cpu", threads=1)
     for case, method in pairs():

@@ -19,7 +19,7 @@ from onnxvis.engine.host import HostExecutor
 from onnxvis.errors import MissingRuntimeError
 from onnxvis.ops.device import DTYPES, Gpu
 
-from .correctness import Row, compared, joined
+from .correctness import Row, compared, joined, said
 
 __all__ = ["Nets"]
 
@@ -147,7 +147,7 @@ class Nets:
         try:
             mine, other = self.clock(ours), self.clock(theirs)
         except Exception as error:
-            return {"what": what, "rival": rival, "passed": False, "why": _said(error)}
+            return {"what": what, "rival": rival, "passed": False, "why": said(error)}
         row = {"what": what, "onnxvis ms": mine, "rival": rival, "rival ms": other, "ratio": mine / other}
         return {**row, "goal": goal, "passed": mine <= goal * other}
 
@@ -231,10 +231,6 @@ def _explained(model: onnxvis.Model, x: Any) -> object:
 
 def _pictures(count: int, side: int) -> Any:
     return np.random.default_rng(0).normal(size=(count, 3, side, side)).astype(np.float32)
-
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:300]
 
 
 def _outside_kernels(what: str, call: Callable[[], object], whole: float, goal: float = 0.1) -> Row:

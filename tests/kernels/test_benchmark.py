@@ -30,7 +30,7 @@ def test_primitives(script, dtype):
 
 
 def test_rules(script, monkeypatch):
-    from tests.rules import cases
+    from rules import cases
 
     few = cases.pairs()[::100]
     monkeypatch.setattr(cases, "pairs", lambda: few)
