@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -51,7 +50,8 @@ class CudaGraph:
                     ops.gpu.tensor(record.raw[name]) if name in there else self.places[name]
                 )
             )
-            self.graph, self.arrived = self._captured(lambda: walk(plan, ops, read, self.seeds))
+            captured = ops.gpu.capture(lambda: walk(plan, ops, read, self.seeds))
+        self.graph, self.arrived, self.constants = captured
 
     def fits(self, record: Record) -> bool:
         """True where the tensors that it reads in place lie in that place."""
@@ -71,21 +71,6 @@ class CudaGraph:
         """A copy, in the working dtype where it is of floating numbers."""
         dtype = given.dtype if given.dtype.kind in "biu" else self.ops.dtype
         return self.gpu.xp.array(given, dtype, copy=True, order="C")
-
-    def _captured(self, work: Callable[[], dict[str, Array]]) -> tuple[Any, dict[str, Array]]:
-        stream = self.gpu.stream
-        stream.synchronize()
-        stream.begin_capture()
-        self.constants = self.gpu.held = []
-        try:
-            arrived = work()
-        except BaseException:
-            with suppress(Exception):  # the capture is broken, and ending it says so once more
-                stream.end_capture()
-            raise
-        finally:
-            self.gpu.held = None
-        return stream.end_capture(), arrived
 
 
 def addresses(record: Record, names: Collection[str]) -> dict[str, int]:

@@ -8,6 +8,7 @@ and ``empty`` gives NaN.  What runs between ``begin_capture`` and ``end_capture`
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
@@ -140,6 +141,10 @@ class _Pool:
         pass
 
 
+class _Device(nullcontext):  # type: ignore[type-arg]
+    mem_info = (2**29, 2**30)  # bytes that are free, and all
+
+
 class _Stream:
     ptr = 1
 
@@ -166,6 +171,17 @@ class _Stream:
         graph, _recorded = _Graph(_recorded, [*_captured]), None
         _captured.clear()
         return graph
+
+
+class _Event:
+    """A moment: what is handed over is done at once."""
+
+    def record(self, stream: _Stream) -> None:
+        assert _recorded is None
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        pass
 
 
 class _Graph:
@@ -231,7 +247,9 @@ def cupy() -> Any:
     )  # fmt: skip
     memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
     cuda = SimpleNamespace(
-        Device=lambda index: nullcontext(),
+        Device=_Device,
+        Event=_Event,
+        get_elapsed_time=lambda start, end: 1000 * (end.at - start.at),
         Stream=_Stream,
         MemoryPool=_Pool,
         using_allocator=lambda malloc: nullcontext(),

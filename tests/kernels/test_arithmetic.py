@@ -116,13 +116,15 @@ def test_convolution_in_parts(dtype, group, workspace, index, monkeypatch):
 
 
 def test_convolution_takes_kernels_where_they_are_needed():
-    """One sample of a pointwise layer is its own matrix."""
+    """The data of a pointwise layer are a matrix as they are."""
     ops = stand_in_ops()
     plain = Window((1, 1), (1, 1), (1, 1), (0, 0), (4, 5), (4, 5))
     strided = Window((1, 1), (2, 2), (1, 1), (0, 0), (4, 5), (2, 3))
+    padded = Window((1, 1), (1, 1), (1, 1), (1, 0), (4, 5), (6, 5))
+    beyond = Window((1, 1), (1, 1), (1, 1), (0, 0), (4, 5), (4, 6))
     both = ["im2col", "col2im"]
-    for window, samples, expected in ((plain, 1, []), (plain, 2, both), (strided, 1, both)):
-        x, w = ops.constant(np.ones((samples, 3, 4, 5))), ops.constant(np.ones((4, 3, 1, 1)))
+    for window, expected in ((plain, []), (strided, []), (padded, both), (beyond, both)):
+        x, w = ops.constant(np.ones((2, 3, 4, 5))), ops.constant(np.ones((4, 3, 1, 1)))
         with launched() as seen:
             ops.conv_transpose(ops.conv(x, w, window), w, window)
         assert [name.partition("<")[0] for name in seen] == expected
@@ -131,15 +133,14 @@ def test_convolution_takes_kernels_where_they_are_needed():
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("samples", [1, 3])
 def test_pointwise_convolution(dtype, samples):
-    window = Window((1, 1), (1, 1), (1, 1), (0, 0), (4, 5), (4, 5))
     rng = np.random.default_rng(3)
-    for group in (1, 2):
-        x, w = rng.normal(size=(samples, 2 * group, 4, 5)), rng.normal(size=(3 * group, 2, 1, 1))
-        g = rng.normal(size=(samples, 3 * group, 4, 5))
-        kernels = ["im2col"] if samples > 1 else []
-        compare("conv", [x, w], dtype, window, group, kernels=kernels)
-        kernels = ["col2im"] if samples > 1 else []
-        compare("conv_transpose", [g, w], dtype, window, group, kernels=kernels)
+    for strides, size_out in (((1, 1), (4, 5)), ((2, 3), (2, 2)), ((3, 2), (1, 2))):
+        window = Window((1, 1), strides, (1, 1), (0, 0), (4, 5), size_out)
+        for group in (1, 2):
+            x, w = rng.normal(size=(samples, 2 * group, 4, 5)), rng.normal(size=(3 * group, 2, 1, 1))
+            g = rng.normal(size=(samples, 3 * group, *size_out))
+            compare("conv", [x, w], dtype, window, group, kernels=[])
+            compare("conv_transpose", [g, w], dtype, window, group, kernels=[])
 
 
 @pytest.mark.parametrize(("samples", "channels"), [(0, 2), (1, 0)])

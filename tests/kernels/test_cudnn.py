@@ -2,6 +2,7 @@
 
 import ctypes
 import math
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,12 +44,15 @@ class Tensor:
 
 
 class Graph:
-    """cuDNN's own formula for the output's size, and a convolution by the host."""
+    """cuDNN's own formula for the output's size, and a convolution by the host, in a plan for each of ``PLANS``.
 
-    made, refusing = [], False
+    Of these each is how it fails ("build" or "run"), or the bytes of its workspace and the seconds it waits.
+    """
+
+    made, refusing, PLANS = [], False, ("build", (16, 0))
 
     def __init__(self, **types):
-        self.types, self.steps, self.executed = types, [], 0
+        self.types, self.steps, self.executed = types, [], []
         Graph.made.append(self)
 
     def tensor(self, **description):
@@ -81,12 +85,23 @@ class Graph:
 
         return step
 
-    def get_workspace_size(self):
-        return 16
+    def get_execution_plan_count(self):
+        return len(Graph.PLANS)
 
-    def execute(self, tensors, workspace, handle):
-        assert workspace.nbytes == 16 and handle == "handle"
-        self.executed += 1
+    def build_plan_at_index(self, index):
+        if Graph.PLANS[index] == "build":
+            raise RuntimeError("this plan is for tensor cores")
+
+    def get_workspace_size_plan_at_index(self, index):
+        return 16 if Graph.PLANS[index] == "run" else Graph.PLANS[index][0]
+
+    def execute_plan_at_index(self, tensors, workspace, index, handle):
+        if Graph.PLANS[index] == "run":
+            raise RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
+        size, seconds = Graph.PLANS[index]
+        assert workspace.nbytes == size and handle == "handle"
+        self.executed.append(index)
+        time.sleep(seconds)
         assert all(type(address) is int for address in tensors.values())
         memory = {tensor: _memory(address, tensor) for tensor, address in tensors.items()}
         data, weights, result = (memory[t].astype(np.float64) for t in (self.data, self.weights, self.result))
@@ -116,7 +131,7 @@ def _memory(address, tensor):
 
 @pytest.fixture
 def cudnn():
-    Graph.made, Graph.refusing = [], False
+    Graph.made, Graph.refusing, Graph.PLANS = [], False, ("build", (16, 0))
     return SimpleNamespace(
         create_handle=lambda: "handle",
         set_stream=lambda handle, stream: None,
@@ -145,7 +160,7 @@ def test_both_maps(cudnn, dtype, group):
             )
             assert found.dtype == expected.dtype
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    assert sum(graph.executed for graph in Graph.made) == 2 * 25  # none fell back
+    assert len(Graph.made) == 2 * 25 and all(graph.executed for graph in Graph.made)  # none fell back
 
 
 PLAIN = Window((3, 3), (2, 2), (1, 1), (1, 1), (8, 8), (4, 4))
@@ -159,9 +174,60 @@ def test_a_graph_is_built_once_for_a_shape(cudnn):
             ops.conv(x, w, PLAIN)
     assert not seen
     (graph,) = Graph.made
-    assert graph.executed == 3
+    assert graph.executed == [1] * 3
     assert graph.steps.index("create_execution_plans") < graph.steps.index("deselect_numeric_notes")
-    assert graph.steps[-2:] == ["check_support", "build_plans"]
+    assert graph.steps[-1] == "check_support"
+
+
+def test_the_fastest_plan_that_runs_is_kept(cudnn):
+    gpu = stand_in_gpu()
+    Graph.PLANS = ("build", (8, 0.02), "run", (gpu.share + 1, 0), (24, 0), (32, 0.01))
+    ops = stand_in_ops(cudnn=cudnn)
+    x, w, _ = operands(ops, PLAIN)
+    expected = ops.gpu.download(ops.conv(x, w, PLAIN))
+    (graph,) = Graph.made
+    assert {*graph.executed} == {1, 4, 5}
+    graph.executed.clear()
+    found = ops.gpu.download(ops.conv(x, w, PLAIN))
+    assert graph.executed == [4]
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_plans_that_all_fail_are_an_error(cudnn):
+    Graph.PLANS = ("run", "run")
+    ops = stand_in_ops(cudnn=cudnn)
+    x, w, _ = operands(ops, PLAIN)
+    with pytest.raises(RuntimeError, match="EXECUTION_FAILED"):
+        ops.conv(x, w, PLAIN)
+
+
+@pytest.mark.parametrize(("before", "size_in", "after"), [
+    (1, 8, 1),  # of a window that does not reach the last row of its padding
+    (1, 9, 1), (0, 8, 0), (0, 9, 0),
+    (0, 6, 1),  # as SAME_UPPER pads
+])  # fmt: skip
+def test_padding_is_even_where_that_says_the_same(cudnn, before, size_in, after):
+    """Few engines take another."""
+    ops, out = stand_in_ops(cudnn=cudnn), (size_in + before + after - 3) // 2 + 1
+    window = Window((3, 3), (2, 2), (1, 1), (before,) * 2, (size_in,) * 2, (out,) * 2)
+    x, w, _ = operands(ops, window)
+    ops.conv(x, w, window)
+    (graph,) = Graph.made
+    assert graph.geometry["pre_padding"] == [before] * 2
+    assert graph.geometry["post_padding"] == [after] * 2
+
+
+def test_a_product_is_tried_beside_the_plans(cudnn):
+    """Of a pointwise layer."""
+    window, Graph.PLANS = Window((1, 1), (2, 2), (1, 1), (0, 0), (4, 5), (2, 3)), ((16, 0.02),)
+    ops = stand_in_ops(cudnn=cudnn)
+    x, w, g = operands(ops, window)
+    for tried in (True, False):
+        ops.conv(x, w, window)
+        ops.conv_transpose(g, w, window)
+        assert [bool(graph.executed) for graph in Graph.made] == [tried] * 2
+        for graph in Graph.made:
+            graph.executed.clear()
 
 
 @pytest.mark.parametrize(("precision", "kept", "exact"), [
@@ -185,10 +251,10 @@ def test_precision_is_what_was_asked_for(cudnn, precision, kept, exact):
     ids=["negative padding", "short"],
 )
 def test_what_cudnn_cannot_describe_is_left_to_the_kernels(cudnn, window):
-    gpu = stand_in_gpu()
-    maps = Cudnn(cudnn, gpu)
+    maps = Cudnn(cudnn, stand_in_gpu())
     x, w, g = operands(stand_in_ops(), window)
-    assert maps.forward(x, w, window, 1) is None and maps.adjoint(g, w, window, 1) is None
+    assert not maps.ways("conv_fprop", x, w, window, g.shape)
+    assert not maps.ways("conv_dgrad", g, w, window, x.shape)
     assert not Graph.made and len(maps.refused) == 2
 
 

@@ -1,24 +1,29 @@
-"""Convolution and its adjoint: by cuDNN where it is installed, else im2col and cuBLAS.
+"""Convolution and its adjoint: by cuDNN where it is installed, by im2col and cuBLAS, or by a product alone.
 
 x: N×C×size_in, w: M×(C/group)×kernel, g: N×M×size_out, all contiguous.  A convolution is the matrix
 product of the weights, M × (C·offsets), with what each window sees, (C·offsets) × (N·windows); its adjoint
 is the transposed product, and each input position then gathers what belongs to it.  Samples lie side by
 side in the matrix, so that there is one product for all of them.  The matrix is made in parts, so that it
-takes no more than ``WORKSPACE`` bytes (or one window, or one channel, of one sample).
+takes no more than ``WORKSPACE`` bytes (or one window, or one channel, of one sample).  For kernels of one
+number the data are the matrix.
+
+Where there are several ways (cuDNN has some for every shape), they are tried once, and the fastest is kept.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from onnxvis.ops.primitives import Array
+from onnxvis.ops.primitives import Array, Shape
 from onnxvis.ops.window import Window
 
 from .cudnn import Cudnn
+from .fastest import Way, fastest
 from .geometry import divisor, gathering, geometry, index_type
 from .gpu import Gpu
 
@@ -35,26 +40,51 @@ class Convolution:
     def __init__(self, gpu: Gpu, product: Product, precision: str, cudnn: Any = None) -> None:
         self.gpu, self.xp, self.product, self.precision = gpu, gpu.xp, product, precision
         self.cudnn = None if cudnn is None else Cudnn(cudnn, gpu, precision)
+        self._kept: dict[Any, Way] = {}
 
     def forward(self, x: Array, w: Array, window: Window, group: int) -> Array:
         """Cross-correlation: N×M×size_out."""
-        shape = (x.shape[0], w.shape[0], *window.size_out)
-        if not (x.size and w.size and math.prod(shape)):
-            return self.xp.zeros(shape, x.dtype)
-        found = self.cudnn.forward(x, w, window, group) if self.cudnn else None
-        return self._forward(x, w, window, group).reshape(shape) if found is None else found
+        return self._by("conv_fprop", x, w, window, group, (x.shape[0], w.shape[0], *window.size_out))
 
     def adjoint(self, g: Array, w: Array, window: Window, group: int) -> Array:
         """The adjoint of ``forward`` in x: N×C×size_in."""
-        shape = (g.shape[0], group * w.shape[1], *window.size_in)
-        if not (g.size and w.size and math.prod(shape)):
-            return self.xp.zeros(shape, g.dtype)
-        found = self.cudnn.adjoint(g, w, window, group) if self.cudnn else None
-        return self._adjoint(g, w, window, group).reshape(shape) if found is None else found
+        return self._by("conv_dgrad", g, w, window, group, (g.shape[0], group * w.shape[1], *window.size_in))
 
-    # ---- by matrix products ----------------------------------------------------------------------
+    def _by(self, kind: str, x: Array, w: Array, window: Window, group: int, shape: Shape) -> Array:
+        if not (x.size and w.size and math.prod(shape)):
+            return self.xp.zeros(shape, x.dtype)
+        key = kind, x.shape, w.shape, window, group, x.dtype.str
+        if key not in self._kept:
+            self._kept[key] = fastest(self.gpu, self._ways(kind, x, w, window, group, shape), x, w)
+        return self._kept[key](x, w)
 
-    def _forward(self, x: Array, w: Array, window: Window, group: int) -> Array:
+    def _ways(self, kind: str, x: Array, w: Array, window: Window, group: int, shape: Shape) -> list[Way]:
+        ways = self.cudnn.ways(kind, x, w, window, shape) if self.cudnn else []
+        forward = kind == "conv_fprop"
+        if _pointwise(window):
+            ways.append(partial(self._product if forward else self._product_back, window, group, shape))
+        elif not ways:
+            ways.append(partial(self._forward if forward else self._adjoint, window, group, shape))
+        return ways
+
+    # ---- by one matrix product -------------------------------------------------------------------
+
+    def _product(self, window: Window, group: int, shape: Shape, x: Array, w: Array) -> Array:
+        seen = x[_seen(window)]
+        return self.product(*_matrices(seen, w, group)).reshape(shape)
+
+    def _product_back(self, window: Window, group: int, shape: Shape, g: Array, w: Array) -> Array:
+        w, g = _matrices(g, w, group)
+        back = self.product(w.swapaxes(-1, -2), g)
+        if window.size_in == window.size_out:
+            return back.reshape(shape)
+        x = self.xp.zeros(shape, g.dtype)
+        x[_seen(window)] = back.reshape(*shape[:2], *window.size_out)
+        return x
+
+    # ---- by im2col and matrix products -----------------------------------------------------------
+
+    def _forward(self, window: Window, group: int, shape: Shape, x: Array, w: Array) -> Array:
         samples, windows = x.shape[0], math.prod(window.size_out)
         weights = w.reshape(group, w.shape[0] // group, -1)
         result = self.xp.empty((samples, w.shape[0], windows), x.dtype)
@@ -66,9 +96,9 @@ class Convolution:
                 columns = self._columns(part, window, first, count).reshape(group, weights.shape[2], -1)
                 product = self.product(weights, columns).reshape(w.shape[0], part.shape[0], count)
                 result[n : n + at_once, :, first : first + count] = product.transpose((1, 0, 2))
-        return result
+        return result.reshape(shape)
 
-    def _adjoint(self, g: Array, w: Array, window: Window, group: int) -> Array:
+    def _adjoint(self, window: Window, group: int, shape: Shape, g: Array, w: Array) -> Array:
         samples, windows, channels = g.shape[0], math.prod(window.size_out), w.shape[1]
         weights = w.reshape(group, -1, channels, window.count)
         g = g.reshape(samples, -1, windows)
@@ -85,13 +115,11 @@ class Convolution:
                 result[n : n + at_once, :, first : first + width] = gathered.reshape(
                     count, group, -1, result.shape[3]
                 )
-        return result
+        return result.reshape(shape)
 
     def _columns(self, x: Array, window: Window, first: int, count: int) -> Array:
         """What the windows from ``first`` see: channels × offsets × samples × count."""
         samples, channels = x.shape[:2]
-        if samples == 1 and _pointwise(window) and count == math.prod(window.size_in):
-            return x
         columns = self.xp.empty((channels, window.count, samples, count), x.dtype)
         index = index_type(x.size, columns.size, math.prod(window.size_out), window=window)
         items = samples * channels * count
@@ -104,8 +132,6 @@ class Convolution:
     def _gathered(self, columns: Array, window: Window, samples: int) -> Array:
         """The adjoint of ``_columns`` for all windows: samples × channels × inputs."""
         channels = columns.size // (window.count * samples * math.prod(window.size_out))
-        if samples == 1 and _pointwise(window):
-            return columns
         x = self.xp.empty((samples, channels, math.prod(window.size_in)), columns.dtype)
         index = index_type(x.size, columns.size, window=window)
         columns = columns if columns.flags.c_contiguous else columns.copy()
@@ -128,10 +154,19 @@ class Convolution:
 
 
 def _pointwise(window: Window) -> bool:
-    """True for 1×1 kernels that see every position once: the data are the columns."""
-    return (
-        window.count == 1
-        and window.size_in == window.size_out
-        and not any(window.before)
-        and not any(s - 1 for s, n in zip(window.strides, window.size_in, strict=True) if n > 1)
-    )
+    """True for kernels of one number that see no padding."""
+    ends = zip(window.size_out, window.strides, window.size_in, strict=True)
+    return window.count == 1 and not any(window.before) and all((o - 1) * s < n for o, s, n in ends)
+
+
+def _seen(window: Window) -> tuple[slice, ...]:
+    """What kernels of one number see."""
+    ends = zip(window.size_out, window.strides, strict=True)
+    return (slice(None), slice(None), *(slice(0, (o - 1) * s + 1, s) for o, s in ends))
+
+
+def _matrices(x: Array, w: Array, group: int) -> tuple[Array, Array]:
+    """Weights and data of kernels of one number as matrices, one a sample and group."""
+    (samples, channels), groups = x.shape[:2], (group,) if group > 1 else ()
+    weights = w.reshape(1, *groups, w.shape[0] // group, w.shape[1])
+    return weights, x.reshape(samples, *groups, channels // group, -1)

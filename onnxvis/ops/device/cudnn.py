@@ -1,25 +1,31 @@
 """Convolutions by cuDNN, through nvidia-cudnn-frontend (``import cudnn``): optional.
 
-A graph, with its algorithm and the size of its workspace, is built once for each shape and kept.  What
-cuDNN does not take (padding that is negative, windows that leave out more than a stride at the end, a
-shape that no engine supports) is left to the caller: ``forward`` and ``adjoint`` then return None.
+cuDNN has several plans for a shape (an engine, its algorithm, a workspace), of which the caller chooses.
+What it does not take (padding that is negative, windows that leave out more than a stride at the end, a
+shape that no engine supports) is left to the caller as well.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from onnxvis.ops.primitives import Array
+from onnxvis.ops.primitives import Array, Shape
 from onnxvis.ops.window import Window
+
+from .fastest import Way
 
 if TYPE_CHECKING:
     from .gpu import Gpu
 
 __all__ = ["Cudnn", "find_cudnn"]
+
+Padding: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # before and after
 
 
 def find_cudnn() -> Any:
@@ -31,70 +37,78 @@ def find_cudnn() -> Any:
     return cudnn
 
 
-class _Built(NamedTuple):
-    """A graph that can be executed: its tensors, the shape of its result, its workspace in bytes."""
+class _Plan(NamedTuple):
+    """One of a graph's plans: the graph's tensors, the plan's number, the bytes of its workspace."""
 
     graph: Any
-    first: Any
-    second: Any
-    result: Any
+    tensors: tuple[Any, Any, Any]  # data, weights, result
+    number: int
     workspace: int
 
 
 class Cudnn:
-    """Convolution and its adjoint on one device, in one precision.
+    """Plans for a convolution or its adjoint on one device, in one precision.
 
     float32 keeps to engines without tensor cores, which would round to TF32; "tf32" allows them; "float16"
     rounds operands and result to float16 and sums in float32.
     """
 
+    PLANS = 10  # for one shape: what the heuristics put last is slow
+
     def __init__(self, cudnn: Any, gpu: Gpu, precision: str = "float32") -> None:
         self.cudnn, self.gpu, self.precision = cudnn, gpu, precision
         self.refused: dict[Any, str] = {}  # why, by shape
-        self._built: dict[Any, _Built | None] = {}
         self._handle: Any = None
 
-    def forward(self, x: Array, w: Array, window: Window, group: int) -> Array | None:
-        """Cross-correlation, N×M×size_out; None where cuDNN does not take it."""
-        del group  # follows from the shapes
-        return self._run("conv_fprop", x, w, window, (x.shape[0], w.shape[0], *window.size_out))
+    def ways(self, kind: str, x: Array, w: Array, window: Window, shape: Shape) -> list[Way]:
+        """The plans that cuDNN has for these shapes, none where it does not take them.
 
-    def adjoint(self, g: Array, w: Array, window: Window, group: int) -> Array | None:
-        """The adjoint in x, N×C×size_in; None where cuDNN does not take it."""
-        return self._run("conv_dgrad", g, w, window, (g.shape[0], group * w.shape[1], *window.size_in))
+        ``kind``: "conv_fprop", cross-correlation of x (N×C×size_in), or "conv_dgrad", its adjoint, of x
+        (N×M×size_out); ``shape``: that of the result.  Groups follow from the shapes.
+        """
+        try:
+            plans = [*self._plans(kind, x, w, window, shape)]
+        except Exception as error:  # the frontend has several classes, by version
+            self.refused[kind, x.shape, w.shape, window] = str(error).strip().split("\n")[0]
+            return []
+        return [partial(self._run, plan, shape) for plan in plans]
 
-    def _run(self, kind: str, x: Array, w: Array, window: Window, shape: tuple[int, ...]) -> Array | None:
-        key = (kind, x.shape, w.shape, window, x.dtype.str)
-        if key not in self._built:
-            self._built[key] = self._try(key, kind, x, w, window, shape)
-        built = self._built[key]
-        if built is None:
-            return None
+    def _run(self, plan: _Plan, shape: Shape, x: Array, w: Array) -> Array:
         kept, dtype = x.dtype, np.dtype(np.float16) if self._half(x) else x.dtype
         result = self.gpu.xp.empty(shape, dtype)
-        workspace = self.gpu.xp.empty(max(1, built.workspace), np.uint8)
-        x, w = x.astype(dtype, copy=False), w.astype(dtype, copy=False)
+        workspace = self.gpu.xp.empty(max(1, plan.workspace), np.uint8)
+        arrays = x.astype(dtype, copy=False), w.astype(dtype, copy=False), result
         # Addresses, since to hand an array over by DLPack waits for another stream.
-        tensors = {built.first: x.data.ptr, built.second: w.data.ptr, built.result: result.data.ptr}
-        built.graph.execute(tensors, workspace, handle=self._handle)
+        places = {tensor: array.data.ptr for tensor, array in zip(plan.tensors, arrays, strict=True)}
+        plan.graph.execute_plan_at_index(places, workspace, index=plan.number, handle=self._handle)
         return result.astype(kept, copy=False)
 
     def _half(self, x: Array) -> bool:
         return self.precision == "float16" and x.dtype == np.float32
 
-    def _try(
-        self, key: Any, kind: str, x: Array, w: Array, window: Window, shape: tuple[int, ...]
-    ) -> _Built | None:
-        if not _fits(window):
-            self.refused[key] = "padding that cuDNN does not describe"
-            return None
-        try:
-            return self._build(kind, x, w, window, shape)
-        except Exception as error:  # the frontend has several classes, by version
-            self.refused[key] = str(error).strip().split("\n")[0]
-            return None
+    def _plans(self, kind: str, x: Array, w: Array, window: Window, shape: Shape) -> Iterator[_Plan]:
+        """Those that can be built, and whose workspace is not out of proportion."""
+        padding = _padding(window)
+        if padding is None:
+            raise ValueError("padding that cuDNN does not describe")
+        graph, tensors = self._graph(kind, x, w, window, padding, shape)
+        found = 0
+        for number in range(graph.get_execution_plan_count()):
+            with suppress(Exception):  # not in this precision, or not for this device after all
+                graph.build_plan_at_index(number)
+                workspace = graph.get_workspace_size_plan_at_index(number)
+                if workspace <= self.gpu.share:
+                    found += 1
+                    yield _Plan(graph, tensors, number, workspace)
+            if found == self.PLANS:
+                return
+        if not found:
+            raise ValueError("no plan of cuDNN's can be built")
 
-    def _build(self, kind: str, x: Array, w: Array, window: Window, shape: tuple[int, ...]) -> _Built:
+    def _graph(
+        self, kind: str, x: Array, w: Array, window: Window, padding: Padding, shape: Shape
+    ) -> tuple[Any, tuple[Any, Any, Any]]:
+        """A graph of one operation with its plans, and its tensors."""
         cudnn = self.cudnn
         if self._handle is None:
             self._handle = cudnn.create_handle()
@@ -115,8 +129,8 @@ class Cudnn:
         result = getattr(graph, kind)(
             first,
             second,
-            pre_padding=[*window.before, *extra],
-            post_padding=[*(max(0, n) for n in window.after), *extra],
+            pre_padding=[*padding[0], *extra],
+            post_padding=[*padding[1], *extra],
             stride=[*window.strides, *ones],
             dilation=[*window.dilations, *ones],
         )
@@ -128,14 +142,25 @@ class Cudnn:
         if self.precision == "float32" and not double:
             graph.deselect_numeric_notes([cudnn.numerical_note.TENSOR_CORE])
         graph.check_support()
-        graph.build_plans()
-        return _Built(graph, first, second, result, graph.get_workspace_size())
+        return graph, (first, second, result)
 
 
-def _fits(window: Window) -> bool:
-    """True where cuDNN's formula for the output's size gives ``size_out``."""
-    ends = zip(window.after, window.strides, strict=True)
-    return min(window.before) >= 0 and all(after > -stride for after, stride in ends)
+def _padding(window: Window) -> Padding | None:
+    """The padding with which cuDNN's formula gives ``size_out``, None if there is none.
+
+    The same before and after where that does: many engines take no other.
+    """
+    for after in (window.before, tuple(max(0, n) for n in window.after)):
+        sizes = (
+            (n + a + b - (k - 1) * d - 1) // s + 1
+            for n, a, b, k, d, s in zip(
+                window.size_in, window.before, after, window.kernel, window.dilations, window.strides,
+                strict=True,
+            )
+        )  # fmt: skip
+        if min(window.before) >= 0 and tuple(sizes) == window.size_out:
+            return window.before, after
+    return None
 
 
 def _planar(shape: Sequence[int]) -> list[int]:

@@ -6,10 +6,10 @@ import math
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from functools import cache
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache, cached_property
 from threading import RLock
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -30,12 +30,21 @@ DTYPES = {
     "tensor(int64)": "int64", "tensor(uint8)": "uint8", "tensor(uint16)": "uint16",
     "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
 }  # fmt: skip
+T = TypeVar("T")
 Function = Callable[[tuple[int], tuple[int], tuple[Any, ...]], None]
 
 
 def lies_on_gpu(value: Any) -> bool:
     """Where an OrtValue's memory is: what is not the CPU's, onnxruntime calls by several names."""
     return bool(value.device_name().lower() != "cpu")
+
+
+class Captured(NamedTuple, Generic[T]):
+    """A CUDA graph, what the work in it returned, and the constants that it reads, which must outlive it."""
+
+    graph: Any
+    made: T
+    constants: list[Any]
 
 
 class NotCapturableError(Exception):
@@ -100,6 +109,11 @@ class Gpu:
             stack.enter_context(self.xp.cuda.using_allocator((pool or self.pool).malloc))
             yield
 
+    @cached_property
+    def share(self) -> int:
+        """Bytes that one thing may keep for itself: a sixteenth of the device's memory."""
+        return int(self.xp.cuda.Device(self.index).mem_info[1]) // 16
+
     def pool_that_keeps(self) -> Any:
         """A pool that gives no block back to the device, not even when that is full, as long as it lives.
 
@@ -112,6 +126,21 @@ class Gpu:
             return blocks[-1]
 
         return cuda.MemoryPool(allocate)
+
+    def capture(self, work: Callable[[], T]) -> Captured[T]:
+        """What ``work`` hands to the stream as a CUDA graph; where it raises, that is raised."""
+        self.stream.synchronize()
+        self.stream.begin_capture()
+        constants = self.held = []
+        try:
+            made = work()
+        except BaseException:
+            with suppress(Exception):  # the capture is broken, and ending it says so once more
+                self.stream.end_capture()
+            raise
+        finally:
+            self.held = None
+        return Captured(self.stream.end_capture(), made, constants)
 
     # ---- kernels ---------------------------------------------------------------------------------
 
