@@ -49,37 +49,45 @@ template <typename... P> __device__ bool start_at_packs(const P*... arrays) {
     return ((reinterpret_cast<unsigned long long>(arrays) | ...) & 15) == 0;
 }
 
-// compute for each number of the packs; what it makes ends up in one pack for each result.
+// compute for each number of the packs, the first of which is number ``first``; what it makes ends up in one pack
+// for each result.
 template <typename T, int RESULTS, typename Compute, typename... Packs>
-__device__ void each_of_pack(Pack<T> (&results)[RESULTS], Compute compute, Packs... given) {
+__device__ void each_of_pack(Pack<T> (&results)[RESULTS], long long first, Compute compute, Packs... given) {
     typedef typename Wide<T>::type W;
 #pragma unroll
     for (int j = 0; j < Pack<T>::SIZE; ++j) {
         W made[RESULTS];
-        compute(made, static_cast<W>(given.at[j])...);
+        compute(made, first + j, static_cast<W>(given.at[j])...);
 #pragma unroll
         for (int r = 0; r < RESULTS; ++r) results[r].at[j] = static_cast<T>(made[r]);
     }
 }
 
-// compute(made, in[0][i], in[1][i], ..) for each i below count, and out[r][i] = made[r] for each result r.
+// compute(made, i, in[0][i], in[1][i], ..) for each i below count, and out[r][i] = made[r] for each result r.
 // An output may be an input: what a thread writes, it has read, and no other thread reads.
 template <typename T, int RESULTS, typename Compute, typename... In>
-__device__ void each_number(long long count, T* const (&out)[RESULTS], Compute compute, const In*... in) {
+__device__ void each_numbered(long long count, T* const (&out)[RESULTS], Compute compute, const In*... in) {
     typedef typename Wide<T>::type W;
     bool packed = start_at_packs(in...);
     for (int r = 0; r < RESULTS; ++r) packed = packed && start_at_packs(out[r]);
     const long long packs = packed ? count / Pack<T>::SIZE : 0;
     GRID_STRIDE(long long, p, packs) {
         Pack<T> results[RESULTS];
-        each_of_pack(results, compute, reinterpret_cast<const Pack<T>*>(in)[p]...);
+        each_of_pack(results, p * Pack<T>::SIZE, compute, reinterpret_cast<const Pack<T>*>(in)[p]...);
 #pragma unroll
         for (int r = 0; r < RESULTS; ++r) reinterpret_cast<Pack<T>*>(out[r])[p] = results[r];
     }
     GRID_STRIDE(long long, rest, count - packs * Pack<T>::SIZE) {
         const long long i = packs * Pack<T>::SIZE + rest;
         W made[RESULTS];
-        compute(made, static_cast<W>(in[i])...);
+        compute(made, i, static_cast<W>(in[i])...);
         for (int r = 0; r < RESULTS; ++r) out[r][i] = static_cast<T>(made[r]);
     }
+}
+
+// The same where it does not matter which number it is: compute(made, in[0][i], in[1][i], ..).
+template <typename T, int RESULTS, typename Compute, typename... In>
+__device__ void each_number(long long count, T* const (&out)[RESULTS], Compute compute, const In*... in) {
+    each_numbered<T>(
+        count, out, [=](auto* made, long long, auto... values) { compute(made, values...); }, in...);
 }

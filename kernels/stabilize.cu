@@ -1,10 +1,12 @@
-// What LRP divides by, stab(z) = z + sign(z)·ε with sign(0) = +1, and the division itself, R / stab(z).
+// What LRP divides by, stab(z) = z + sign(z)·ε with sign(0) = +1, and the division itself, R / stab(z) or
+// R / stab(z + b) with a number b for each channel.
 //
 // Grid       count numbers, 16 bytes of them a thread, in strides of the grid.
-// Layout     r, z, out: count numbers, contiguous.  out may be r or z.
+// Layout     r, z, out: count numbers, contiguous; for b samples × channels × positions.  out may be r or z.
+//            b: one number a channel.
 // Bounds     reads and writes 0 .. count-1 only.
 // Reference  Ops.stabilize and Ops.quotient (onnxvis/ops/primitives.py); Bach et al. 2015.
-#include "numbers.cuh"
+#include "windows.cuh"
 
 template <typename W> __device__ W stab(W z, W epsilon) { return z + (z >= W(0) ? epsilon : -epsilon); }
 
@@ -20,4 +22,19 @@ __global__ void quotient(const T* r, const T* z, double epsilon, T* out, long lo
     typedef typename Wide<T>::type W;
     const W small = static_cast<W>(epsilon);
     each_number<T>(count, {out}, [=](W* made, W r, W z) { *made = r / stab(z, small); }, r, z);
+}
+
+template <typename T, typename I>
+__global__ void quotient_by_channel(
+    const T* r, const T* z, const T* b, double epsilon, T* out, Divisor<I> positions, Divisor<I> channels, I count) {
+    typedef typename Wide<T>::type W;
+    const W small = static_cast<W>(epsilon);
+    each_numbered<T>(
+        count, {out},
+        [=](W* made, long long i, W r, W z) {
+            I channel = positions.quotient(static_cast<I>(i));
+            channels.split(channel);
+            *made = r / stab(z + static_cast<W>(b[channel]), small);
+        },
+        r, z);
 }

@@ -197,7 +197,9 @@ class Model:
         parts = [*batches(batch, self.inputs, singly)]
         outcomes = [*(self.engine.side_by_side.run(explained, parts) if singly else map(explained, parts))]
         chosen = settled(wanted, [outcome.aim for outcome in outcomes])
-        values = np.concatenate([outcome.values for outcome in outcomes])
+        values = outcomes[0].values
+        if len(outcomes) > 1:
+            values = np.concatenate([outcome.values for outcome in outcomes])
         return Explanation(
             values=values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False),
             target=chosen,

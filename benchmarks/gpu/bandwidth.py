@@ -27,16 +27,21 @@ def bandwidth(
         # Numbers of both signs, and none that are the same everywhere.
         wave = ops.sin(ops.numbers(ops.gpu.xp.arange(count)))
         a, b, c = wave + 0.5, wave - 0.5, wave * 2.0
+        bias = ops.slice(wave, (slice(0, 64),)).reshape((1, 64, 1))
+        channels = [array[: count // 64 * 64].reshape((1, 64, -1)) for array in (a, wave)]
         image = ops.slice(wave, (slice(0, 64 * side * side),)).reshape((1, 64, side, side))
         small = ops.window_sum(image, pool)
         read, pooled = image.nbytes, small.nbytes
         calls: dict[str, tuple[Callable[[], object], int]] = {
-            "copy": (lambda: wave.copy(), 2 * size),
+            "copy": (lambda: c.__setitem__(Ellipsis, wave), 2 * size),
             "rectify": (lambda: ops.gate(a, wave, True), 3 * size),
             "between": (lambda: ops.between(a, wave, -0.5, 0.5), 3 * size),
             "split": (lambda: ops.split(wave), 3 * size),
             "stabilize": (lambda: ops.stabilize(wave), 2 * size),
             "quotient": (lambda: ops.quotient(a, wave), 3 * size),
+            "quotient_by_channel": (lambda: ops.quotient(*channels, bias=bias), 3 * channels[0].nbytes),
+            "add": (lambda: ops.total([a, wave]), 3 * size),
+            "multiply": (lambda: ops.sum_of_products((a, wave)), 3 * size),
             "multiply_back": (lambda: ops.sum_of_products((wave, a), (b, c)), 5 * size),
             "window_sum": (lambda: ops.window_sum(image, pool), read + pooled),
             "window_spread": (lambda: ops.window_spread(small, pool), read + pooled),

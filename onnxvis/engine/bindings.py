@@ -1,34 +1,20 @@
-"""Where a session on a GPU leaves its outputs, and that they are left there again the next time."""
+"""A session on a GPU: where it leaves its outputs, and that it leaves them there again."""
 
 from __future__ import annotations
 
 import math
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from onnxvis.ops.device import DTYPES
+from onnxvis.ops.device import DTYPES, Gpu
 
+from .bound import Bound
 from .forward_graph import ForwardGraph
 
-__all__ = ["KEPT_BYTES", "Bindings"]
-
-KEPT_BYTES = 256 * 2**20  # of outputs up to which their memory is kept for the next run
-
-
-class _Bound(NamedTuple):
-    """A binding whose outputs have their memory, who holds what its last run left there, and its runs."""
-
-    binding: Any
-    holders: list[weakref.ref[Any]]
-    runs: int
-
-    @property
-    def free(self) -> bool:
-        return all(holder() is None for holder in self.holders)
+__all__ = ["Bindings"]
 
 
 class Bindings:
@@ -43,17 +29,17 @@ class Bindings:
     # Runs after which one becomes a graph, and how many may: each has the weights on the GPU once more.
     GRAPH_AFTER, GRAPHS = 2, 2
 
-    def __init__(self, module: Any, session: Any, index: int, again: Callable[[], Any]) -> None:
-        self.module, self.session, self.index, self.again = module, session, index, again
+    def __init__(self, module: Any, session: Any, gpu: Gpu, again: Callable[[], Any]) -> None:
+        self.module, self.session, self.gpu, self.again = module, session, gpu, again
         types = {entry.name: entry.type for entry in session.get_outputs()}
         # Strings, sequences and maps are the host's.
         self._on_gpu = {n for n, kind in types.items() if _is_numeric(kind)}
-        self._kept: OrderedDict[Hashable, _Bound] = OrderedDict()
+        self._kept: OrderedDict[Hashable, Bound] = OrderedDict()
         self._graphs: dict[Hashable, ForwardGraph] = {}
         self.refused: dict[Hashable, str] = {}  # why
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
-        """The outputs as OrtValues, on the GPU where it can hold them; complete when this returns."""
+        """The outputs as OrtValues, on the GPU where it can hold them; there they may still be computed."""
         key = (*outputs, *((name, value.data_type(), *value.shape()) for name, value in feeds.items()))
         graph = self._graphs.get(key)
         if graph is not None and graph.free:
@@ -61,30 +47,24 @@ class Bindings:
         bound = self._kept.pop(key, None)
         if bound is not None and bound.free:
             try:
-                values = self._run(bound.binding, feeds)
+                values = bound.run(feeds)
             except Exception:  # an output of another shape than before does not fit
                 del bound
             else:
-                self._keep(key, bound.binding, values, bound.runs + 1)
-                if bound.runs + 1 >= self.GRAPH_AFTER and self._may_capture(key):
+                self._keep(key, bound)
+                if bound.runs >= self.GRAPH_AFTER and self._may_capture(key):
                     self._capture(key, outputs, feeds, values)
                 return values
-        binding = self.session.io_binding()
+        bound = Bound(self.module, self.session, self.gpu, feeds)
         for name in outputs:
-            binding.bind_output(name, *(("cuda", self.index) if name in self._on_gpu else ("cpu",)))
-        values = self._run(binding, feeds)
-        if sum(map(_bytes, values)) <= KEPT_BYTES:
-            self._keep(key, binding, values, 1)
+            bound.output(name, on_gpu=name in self._on_gpu)
+        values = bound.run(feeds)
+        if sum(map(_bytes, values)) <= self.gpu.share:
+            self._keep(key, bound)
         return values
 
-    def _run(self, binding: Any, feeds: Mapping[str, Any]) -> list[Any]:
-        for name, value in feeds.items():
-            binding.bind_ortvalue_input(name, value)  # which copies it over
-        self.session.run_with_iobinding(binding)
-        return [*binding.get_outputs()]
-
-    def _keep(self, key: Hashable, binding: Any, values: list[Any], runs: int) -> None:
-        self._kept[key] = _Bound(binding, [weakref.ref(value) for value in values], runs)
+    def _keep(self, key: Hashable, bound: Bound) -> None:
+        self._kept[key] = bound
         while len(self._kept) > self.LIMIT:
             self._kept.popitem(last=False)
 
@@ -96,7 +76,7 @@ class Bindings:
     ) -> None:
         """From the next run on a graph, if it can be one."""
         try:
-            self._graphs[key] = ForwardGraph(self.module, self.again(), self.index, outputs, feeds, expected)
+            self._graphs[key] = ForwardGraph(self.module, self.again(), self.gpu, outputs, feeds, expected)
         except Exception as error:  # onnxruntime's, one class a status code, and ours
             self.refused[key] = str(error).strip().split("\n")[0] or type(error).__name__
             return

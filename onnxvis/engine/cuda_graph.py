@@ -63,7 +63,7 @@ class CudaGraph:
         for name, place in self.places.items():
             place[...] = on_device(self.gpu, record, name)
         for name, place in self.seeds.items():
-            place[...] = self.gpu.upload(np.asarray(seeds[name], place.dtype))
+            place.set(np.asarray(seeds[name], place.dtype, order="C"), stream=self.gpu.stream)
         self.graph.launch(stream=self.gpu.stream)
         return self.arrived
 

@@ -17,7 +17,6 @@ from onnxvis.ops.device import DeviceOps
 from onnxvis.ops.primitives import Array
 from onnxvis.rules.step import needed
 
-from .bindings import KEPT_BYTES
 from .cuda_graph import CudaGraph, addresses, on_device
 from .forward import Record
 from .plan import Plan, PlannedStep
@@ -31,17 +30,15 @@ class DeviceExecutor:
     """Runs a plan on one GPU."""
 
     name = "device"
-    # A graph keeps the memory that its pass takes: worth it while inputs are small and launches are what
-    # takes the time, that is for few samples.
-    GRAPH_AFTER, GRAPH_BYTES = 2, KEPT_BYTES
+    GRAPH_AFTER = 2
     PATIENCE = 8  # walks after which what has not come to rest is copied
 
     def __init__(self, plan: Plan, ops: DeviceOps) -> None:
         self.plan, self.ops, self.gpu = plan, ops, ops.gpu
         self.needs = plan.needs
         self._weights = plan.weights  # held, or each pass would read the file
-        # Why there is no CUDA graph, where that is so.
-        self.uncaptured = "its inputs are large" if _input_bytes(plan) > self.GRAPH_BYTES else ""
+        # Why there is no CUDA graph, where that is so: it keeps the memory that its pass takes.
+        self.uncaptured = "its inputs are large" if _input_bytes(plan) > self.gpu.share else ""
         self._lasts = _last_reads(plan)
         self._used: set[str] = set()  # what the rules did read, of what they may
         self._lay: dict[str, int] = {}  # where it lay

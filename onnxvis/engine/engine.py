@@ -282,7 +282,7 @@ class Engine:
     def vjp(
         self,
         feeds: Seeds,
-        seed: Callable[[Record], Seeds] | Seeds,
+        seed: Callable[[Seeds], Seeds] | Seeds,
         at: Iterable[str],
         wrt: Iterable[str],
         backward: Pass,
@@ -299,7 +299,7 @@ class Engine:
     def vjps(
         self,
         feeds: Seeds,
-        seed: Callable[[Record], Seeds] | Seeds,
+        seed: Callable[[Seeds], Seeds] | Seeds,
         at: Iterable[str],
         ways: Sequence[Way],
         also: Iterable[str] = (),
@@ -315,10 +315,11 @@ class Engine:
             return record, [arrived]
         also = (*also, *(name for way in ways if way.finish for name in way.wrt))
         record = self.run(feeds, (*(name for each in executors for name in each.needs), *at, *also))
-        seeds = seed(record) if callable(seed) else seed
+        if callable(seed):  # on a GPU the record may be still to come: it is not waited for without need
+            seed = seed(record.outlines(at) if getattr(seed, "fixed", False) else record)
         kept, parts = record.only((*at, *also)), [record.only(each.needs) for each in executors]
         del record  # an executor may let go of what it has used: nobody else is to hold it
-        found = (each.backward(part, seeds) for each, part in zip(executors, parts, strict=True))
+        found = (each.backward(part, seed) for each, part in zip(executors, parts, strict=True))
         return kept, [_finished(way, arrived, kept) for way, arrived in zip(ways, found, strict=True)]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from onnxvis.graph.load import ModelFile
+from onnxvis.ops.device import DTYPES
 
 from .runtime import Runtime
 from .supply import reads, supplied
@@ -43,6 +44,17 @@ class Record(Mapping[str, np.ndarray[Any, Any]]):
 
     def __len__(self) -> int:
         return len(self.raw) + len(self.computed)
+
+    def outlines(self, names: Iterable[str]) -> dict[str, Array]:
+        """Zeros in these tensors' shapes and dtypes, which are known before the numbers are."""
+        found = {}
+        for name in names:
+            dtype = DTYPES.get(self.raw[name].data_type()) if name in self.raw else None
+            found[name] = (
+                self[name] if dtype is None
+                else np.broadcast_to(np.zeros((), dtype), tuple(self.raw[name].shape()))
+            )  # fmt: skip
+        return found
 
     def only(self, names: Collection[str]) -> Record:
         """The record of these tensors alone."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import reduce
-from operator import add
 
 import numpy as np
 
@@ -37,7 +35,7 @@ def walk(
 
     def take(name: str) -> Array:
         parts = arrived.pop(name, None)
-        total = reduce(add, parts) if parts else ops.zeros(plan.graph.shape(name))
+        total = ops.total(parts) if parts else ops.zeros(plan.graph.shape(name))
         if name in plan.wrt:
             results[name] = total
         return total

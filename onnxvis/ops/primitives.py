@@ -16,6 +16,8 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -229,9 +231,9 @@ class Ops(ABC):
         """x⁺ and x⁻."""
         return self.positive(x), self.negative(x)
 
-    def quotient(self, r: Array, z: Array, epsilon: float = 1e-6) -> Array:
-        """R / stab(z)."""
-        return r / self.stabilize(z, epsilon)
+    def quotient(self, r: Array, z: Array, epsilon: float = 1e-6, bias: Array | None = None) -> Array:
+        """R / stab(z), or R / stab(z + bias)."""
+        return r / self.stabilize(z if bias is None else z + bias, epsilon)
 
     def sum_of_products(self, *pairs: tuple[Array, Array]) -> Array:
         """Σ aᵢ·bᵢ over one or more pairs."""
@@ -240,6 +242,10 @@ class Ops(ABC):
         for a, b in others:
             total = total + a * b
         return total
+
+    def total(self, arrays: Sequence[Array]) -> Array:
+        """The sum of one or more arrays of one shape."""
+        return reduce(add, arrays)
 
     def mean(self, x: Array, axes: Sequence[int], keepdims: bool = False) -> Array:
         """Arithmetic mean over the axes."""

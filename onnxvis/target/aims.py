@@ -46,6 +46,11 @@ class Aim(ABC):
             )
         return first
 
+    @property
+    def fixed(self) -> bool:
+        """Whether ``ones`` depends on the shapes and dtypes of the values alone."""
+        return False
+
     @abstractmethod
     def ones(self, values: Values) -> dict[str, Array]:
         """What each element of ``tensors`` counts."""
@@ -103,6 +108,11 @@ class UnitAim(Aim):
     def tensors(self) -> tuple[str, ...]:
         """Its one tensor."""
         return (self.layer,)
+
+    @property
+    def fixed(self) -> bool:
+        """Where units and positions are known."""
+        return self.units is not None and not isinstance(self.positions, str)
 
     def chosen(self, values: Values) -> UnitAim:
         """The same with units and positions chosen for these values."""
@@ -166,6 +176,11 @@ class ArrayAim(Aim):
     def tensors(self) -> tuple[str, ...]:
         """Its one tensor."""
         return (self.layer,)
+
+    @property
+    def fixed(self) -> bool:
+        """Always."""
+        return True
 
     def ones(self, values: Values) -> dict[str, Array]:
         """The seed."""
@@ -253,6 +268,11 @@ class SumAim(Aim):
     def reads(self) -> tuple[str, ...]:
         """Those of the parts."""
         return tuple(dict.fromkeys(name for part in self.parts for name in part.reads))
+
+    @property
+    def fixed(self) -> bool:
+        """Where all parts are."""
+        return all(part.fixed for part in self.parts)
 
     def chosen(self, values: Values) -> SumAim:
         """With all parts chosen."""

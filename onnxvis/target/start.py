@@ -31,6 +31,11 @@ class Start:
         return self.aim.seeds(values, self.weight)
 
     @property
+    def fixed(self) -> bool:
+        """Whether the seeds depend on the shapes and dtypes of the values alone."""
+        return self.aim.fixed and self.weight == "one"
+
+    @property
     def key(self) -> Hashable | None:
         """Equal for those that one graph serves, whichever units they are of; None where no graph does.
 

@@ -58,6 +58,15 @@ class DeviceArray(np.ndarray):
     def copy(self) -> Any:
         return _do(lambda x: x.copy(), self)
 
+    def set(self, array: Any, stream: Any) -> None:
+        assert type(array) is np.ndarray and array.flags.c_contiguous and _recorded is None
+        assert (array.shape, array.dtype) == (self.shape, self.dtype)
+        _plain(self)[...] = array
+
+    def get(self, stream: Any, out: Any) -> None:
+        assert _recorded is None and (out.shape, out.dtype) == (self.shape, self.dtype)
+        out[...] = _plain(self)
+
     def reshape(self, *shape: Any) -> Any:
         return _do(lambda x: x.reshape(*shape), self)
 
@@ -203,11 +212,6 @@ def _to_device(array: Any, dtype: Any = None, *, copy: bool = False, order: str 
     return np.array(array, dtype, order=order).view(DeviceArray)
 
 
-def _to_host(array: DeviceArray) -> np.ndarray[Any, Any]:
-    assert isinstance(array, DeviceArray) and _recorded is None
-    return _plain(array).copy()
-
-
 def _empty(shape: Any, dtype: Any) -> DeviceArray:
     """Full of what nobody wrote: NaN, or the like."""
     array = np.empty(shape, dtype)
@@ -257,6 +261,7 @@ def cupy() -> Any:
         UnownedMemory=lambda pointer, size, owner, device: SimpleNamespace(
             pointer=pointer, size=size, owner=owner
         ),
+        alloc_pinned_memory=bytearray,
         MemoryPointer=lambda memory, offset: (memory, offset),
     )
     return SimpleNamespace(
@@ -264,7 +269,6 @@ def cupy() -> Any:
         ndarray=_Ndarray,
         asarray=_to_device,
         array=_to_device,
-        asnumpy=_to_host,
         empty=_empty,
         zeros=lambda shape, dtype: _do(lambda: np.zeros(shape, dtype)),
         arange=lambda count: _do(lambda: np.arange(count)),

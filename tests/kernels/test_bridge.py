@@ -14,6 +14,7 @@ from onnx import helper
 
 import onnxvis
 from onnxvis.engine import bindings
+from onnxvis.engine.bound import Left
 from onnxvis.engine.device import DeviceExecutor
 from onnxvis.engine.forward import Record
 from onnxvis.engine.runtime import Runtime
@@ -142,7 +143,7 @@ class Session:
 
     def __init__(self, session, providers, replays=False):
         self.session, self.providers, self.replays = session, providers, replays
-        self.bound, self.captured, self.runs = [], None, 0
+        self.bound, self.captured, self.runs, self.waited = [], None, 0, True
 
     def __getattr__(self, name):
         return getattr(self.session, name)
@@ -162,20 +163,21 @@ class Session:
                 return [OnDevice(value, readable=True) for value in binding.get_outputs()]
 
             @staticmethod
-            def bind_output(name, *place):
-                bound.append((name, *place))
-                binding.bind_output(name)
+            def bind_input(name, device, index, *described):
+                assert (device, index) == ("cuda", 0)
+                binding.bind_input(name, "cpu", 0, *described)
 
             @staticmethod
-            def bind_ortvalue_output(name, value):
-                assert value.device_name() == "Cuda"
-                binding.bind_ortvalue_output(name, value)
+            def bind_output(name, *place):
+                bound.append((name, *place[:2]))
+                binding.bind_output(name, "cpu", 0, *place[2:])
 
         return Binding
 
-    def run_with_iobinding(self, binding):
+    def run_with_iobinding(self, binding, options=None):
         """With a CUDA graph, as onnxruntime does: what was bound at first is run again, whatever is given."""
         self.runs += 1
+        self.waited = options is None
         self.captured = self.captured or binding
         self.session.run_with_iobinding((self.captured if self.replays else binding).own)
 
@@ -197,12 +199,6 @@ def cuda(monkeypatch, with_gpu):
         )
         return asked["sessions"][-1]
 
-    def on_gpu(shape, dtype, device, index):
-        assert (device, index) == ("cuda", 0)
-        return OnDevice(on_cpu(shape, dtype), readable=True)
-
-    on_cpu = onnxruntime.OrtValue.ortvalue_from_shape_and_type
-    monkeypatch.setattr(onnxruntime.OrtValue, "ortvalue_from_shape_and_type", staticmethod(on_gpu))
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr("onnxvis.engine.runtime.find_gpu", lambda: stand_in_ops().gpu)
@@ -252,10 +248,10 @@ def test_memory_that_cupy_keeps_is_given_back_first(cuda, monkeypatch):
     monkeypatch.setattr(runtime.gpu.pool, "free_all_blocks", full.clear)
     real = Session.run_with_iobinding
 
-    def run(session, binding):
+    def run(session, *given):
         if full:
             raise RuntimeError("Failed to allocate memory for requested buffer of size 9")
-        real(session, binding)
+        real(session, *given)
 
     monkeypatch.setattr(Session, "run_with_iobinding", run)
     model = onnxvis.load(small_cnn(), device="cuda")
@@ -286,6 +282,53 @@ def test_cuda_that_fell_back_to_the_cpu_is_an_error(cuda):
 def test_an_onnxruntime_without_cuda_is_an_error(with_gpu):
     with pytest.raises(MissingRuntimeError, match="CPUExecutionProvider"):
         onnxvis.load(small_cnn(), device="cuda")
+
+
+# ---- what is not waited for ----------------------------------------------------------------------
+
+
+def test_who_reads_an_output_waits_for_it_once(monkeypatch):
+    gpu, waits = stand_in_ops().gpu, []
+    monkeypatch.setattr(gpu.stream, "synchronize", lambda: waits.append(1), raising=False)
+    left = Left(OnDevice(on_device(np.ones(3)).value, readable=True), gpu)
+    assert tuple(left.shape()) == (3,) and not waits
+    assert left.numpy().tolist() == left.numpy().tolist() == [1, 1, 1] and len(waits) == 1
+
+
+def test_a_run_waits_where_an_output_is_the_hosts(session, cuda):
+    session(["z"], 1, 2)
+    assert not cuda["sessions"][-1].waited
+    kept_by(session)._on_gpu.clear()
+    assert numbers(session(["z"], 1, 2, 3)) == [[2, 4, 6]]
+    assert cuda["sessions"][-1].waited
+
+
+@pytest.mark.parametrize(
+    ("target", "waits"),
+    [(1, 0), ({1: 2.0, 3: -1.0}, 0), (onnxvis.Target("relu2", unit=2, position=(1, 1)), 0), (None, 1)],
+    ids=["a unit", "weights", "a position", "the strongest"],
+)
+def test_the_way_back_begins_before_the_forward_pass_is_over(cuda, monkeypatch, target, waits):
+    """Where the seeds do not depend on its numbers."""
+    read, backward = [], DeviceExecutor.backward
+    monkeypatch.setattr(Left, "numpy", lambda left, real=Left.numpy: read.append(left) or real(left))
+    before = []
+
+    def noted(executor, *given):
+        before.append(len({*read}))
+        return backward(executor, *given)
+
+    monkeypatch.setattr(DeviceExecutor, "backward", noted)
+    x = np.random.default_rng(0).random((2, 3, 12, 12), np.float32)
+    ours, theirs = (onnxvis.load(small_cnn(), device=device) for device in ("cuda", "cpu"))
+    for seed in ({}, {"seed": "logit"}) if waits == 0 else ({},):
+        method = "lrp" if seed else "gradient"
+        found = ours.explain(x, method, target, **seed)
+        assert before.pop() == (1 if seed else waits)
+        read.clear()
+        close(found.values, theirs.explain(x, method, target, **seed).values)
+        close(found.score, theirs.explain(x, method, target, **seed).score)
+        read.clear()
 
 
 # ---- outputs that stay in their place ------------------------------------------------------------
@@ -358,7 +401,7 @@ def test_an_output_of_another_length_than_before(session):
 
 
 def test_large_outputs_are_not_kept(session, monkeypatch):
-    monkeypatch.setattr(bindings, "KEPT_BYTES", 7)
+    monkeypatch.setattr(type(stand_in_ops().gpu), "share", 7)
     for x in ((1, 2), (3, 4)):
         session(["z"], *x)
     assert not kept_by(session)._kept
@@ -443,9 +486,9 @@ def test_a_graph_whose_numbers_stay_is_refused(session, names):
 class Stale(Session):
     """Replays what it computed at first."""
 
-    def run_with_iobinding(self, binding):
+    def run_with_iobinding(self, binding, options=None):
         if not (self.replays and self.captured):
-            super().run_with_iobinding(binding)
+            super().run_with_iobinding(binding, options)
 
 
 def test_a_graph_that_does_not_see_its_input_is_refused(cuda, request):

@@ -44,7 +44,7 @@ class Tensor:
 
 
 class Graph:
-    """cuDNN's own formula for the output's size, and a convolution by the host, in a plan for each of ``PLANS``.
+    """cuDNN's own formula for the output's size, and a convolution by the host; plans as ``PLANS`` has them.
 
     Of these each is how it fails ("build" or "run"), or the bytes of its workspace and the seconds it waits.
     """

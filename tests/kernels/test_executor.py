@@ -207,7 +207,7 @@ def test_what_cannot_be_captured_is_walked(monkeypatch):
 
 
 def test_large_inputs_are_not_copied_into_a_graph(monkeypatch):
-    monkeypatch.setattr(DeviceExecutor, "GRAPH_BYTES", 100)
+    monkeypatch.setattr(type(OPS[np.float32].gpu), "share", 100)
     seeds = random_seeds()
     ours, record, _ = executors("gradient", seeds)
     for _ in range(DeviceExecutor.GRAPH_AFTER + 2):

@@ -65,6 +65,15 @@ def _elementwise() -> Iterator[Expression]:
             products = lambda ops, a, b, n=count: ops.sum_of_products(*[(a, b)] * n)  # noqa: E731
             formula = lambda a, b, n=count: n * a * b  # noqa: E731
             yield Expression(f"sum_of_products {count} {form}", products, formula, (X, a))
+    for name, bias in (("alike", Y), ("stretched", COLUMN), ("of channels", COLUMN[None, :, 0, None])):
+        data = (BATCH, BATCH + 1) if bias.ndim == 3 else (X, Y)
+        biased = lambda ops, r, z, b: ops.quotient(r, z, 0.5, b)  # noqa: E731
+        formula = lambda r, z, b: r / (z + b + 0.5 * np.sign(z + b))  # noqa: E731
+        yield Expression(f"quotient biased {name}", biased, formula, (*data, bias))
+    for count in (1, 2, 3):
+        totals = lambda ops, a, b, n=count: ops.total([a, b, a][:n])  # noqa: E731
+        formula = lambda a, b, n=count: sum([a, b, a][:n])  # noqa: E731
+        yield Expression(f"total {count}", totals, formula, (X, Y))
     yield Expression("quotient by 0", lambda ops, r: ops.quotient(r, 0.0 * r, 0.5), lambda r: 2 * r, (X,))
     yield Expression(
         "stabilize around 0",

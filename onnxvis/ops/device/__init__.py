@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from .cudnn import find_cudnn
-from .gpu import DTYPES, PRECISIONS, Gpu, find_gpu, lies_on_gpu
+from .gpu import DTYPES, PRECISIONS, Gpu, find_gpu, lies_on_gpu, on_host
 from .operators import DeviceOps
 
-__all__ = ["DTYPES", "PRECISIONS", "DeviceOps", "Gpu", "device_ops", "find_gpu", "lies_on_gpu"]
+__all__ = ["DTYPES", "PRECISIONS", "DeviceOps", "Gpu", "device_ops", "find_gpu", "lies_on_gpu", "on_host"]
 
 
 @cache

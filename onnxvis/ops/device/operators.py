@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from itertools import accumulate
 from typing import Any
 
@@ -16,7 +17,7 @@ from onnxvis.ops.primitives import Array, Key, Ops, Shape
 from onnxvis.ops.window import Window
 
 from .convolution import Convolution
-from .geometry import gathering, geometry, index_type
+from .geometry import divisor, gathering, geometry, index_type
 from .gpu import Gpu, NotCapturableError
 from .sources import NUMBERS
 
@@ -126,16 +127,31 @@ class DeviceOps(Ops):
             return super().stabilize(z, epsilon)
         return self._fused("stabilize", "", z, np.float64(epsilon))
 
-    def quotient(self, r: Array, z: Array, epsilon: float = 1e-6) -> Array:
-        if not self._alike(r, z):
-            return super().quotient(r, z, epsilon)
-        return self._fused("quotient", "", r, z, np.float64(epsilon))
+    def quotient(self, r: Array, z: Array, epsilon: float = 1e-6, bias: Array | None = None) -> Array:
+        if not self._alike(r, z) or not (bias is None or self._by_channel(bias, z)):
+            return super().quotient(r, z, epsilon, bias)
+        if bias is None:
+            return self._fused("quotient", "", r, z, np.float64(epsilon))
+        result, index = self.xp.empty(z.shape, z.dtype), index_type(z.size)
+        sizes = (divisor(size, index) for size in (math.prod(z.shape[2:]), z.shape[1]))
+        threads = -(-z.nbytes // PACK)
+        self._launch(
+            "quotient_by_channel", z, index, threads, r, z, bias, np.float64(epsilon), result, *sizes,
+            count=z.size,
+        )  # fmt: skip
+        return result
 
     def sum_of_products(self, *pairs: tuple[Array, Array]) -> Array:
         flat = [array for pair in pairs for array in pair]
-        if len(pairs) != 2 or not self._alike(*flat):
+        if len(pairs) > 2 or not self._alike(*flat):
             return super().sum_of_products(*pairs)
-        return self._fused("multiply_back", "", *flat)
+        return self._fused("multiply" if len(pairs) == 1 else "multiply_back", "", *flat)
+
+    def total(self, arrays: Sequence[Array]) -> Array:
+        def both(a: Array, b: Array) -> Array:
+            return self._fused("add", "", a, b) if self._alike(a, b) else a + b
+
+        return reduce(both, arrays)
 
     def _alike(self, *arrays: Array) -> bool:
         """True where a kernel can go through all of them number by number, as they lie in memory."""
@@ -143,6 +159,13 @@ class DeviceOps(Ops):
         return first.dtype.name in NUMBERS and all(
             a.flags.c_contiguous and a.shape == first.shape and a.dtype == first.dtype for a in arrays
         )
+
+    @staticmethod
+    def _by_channel(bias: Array, x: Array) -> bool:
+        """True where bias holds, in one piece, a number for each channel (axis 1) of x."""
+        if x.ndim < 2 or not x.size or bias.shape != (1, x.shape[1], *(1,) * (x.ndim - 2)):
+            return False
+        return bool(bias.dtype == x.dtype and bias.flags.c_contiguous)
 
     def _fused(self, kernel: str, variant: str, first: Array, *others: Any) -> Array:
         """A new array, written number by number; a None among the others is a null pointer."""
@@ -252,9 +275,15 @@ class DeviceOps(Ops):
         self._launch("max_route", g, index, threads, self._dense(g), first, result, shape)
         return result
 
-    def _launch(self, kernel: str, like: Array, index: Any, count: int, *arguments: Any) -> None:
-        """A kernel for numbers of ``like``'s dtype and indices of this type; it is told the count last."""
-        self.gpu.launch(kernel, like.dtype, index.cpp, count, *arguments, index(count))
+    def _launch(
+        self, kernel: str, like: Array, index: Any, threads: int, *arguments: Any, count: int | None = None
+    ) -> None:
+        """A kernel for numbers of ``like``'s dtype and indices of this type.
+
+        It is told the count last, the number of threads if not another.
+        """
+        last = index(threads if count is None else count)
+        self.gpu.launch(kernel, like.dtype, index.cpp, threads, *arguments, last)
 
     @staticmethod
     def _dense(x: Array) -> Array:

@@ -20,16 +20,16 @@ from onnxvis.rules.step import Step
 # ---- in proportion to what each input contributed ------------------------------------------------
 
 
-def over(step: Step, r: Array, z: Array) -> Array:
-    """R / stab(z)."""
-    return step.quotient(r, z, step.settings["epsilon"])
+def over(step: Step, r: Array, z: Array, bias: Array | None = None) -> Array:
+    """R / stab(z + bias)."""
+    return step.quotient(r, z, step.settings["epsilon"], bias)
 
 
 @lrp_rule("norm", needs="x y")
 @lrp_rule("epsilon", needs="x y")
 def epsilon(step: Step, r: Array) -> Array:
     """x · Wᵀ(R / stab(Wx + b)): in proportion to each input's part of the output (Bach et al. 2015)."""
-    return step.x * step.adjoint(over(step, r, _output(step)), step.w)
+    return step.sum_of_products((step.x, step.adjoint(over(step, r, _output(step)), step.w)))
 
 
 @lrp_rule("zplus")
@@ -49,8 +49,7 @@ def share(step: Step, r: Array, *parts: tuple[Array, Array], bias: Array | None)
     z = step.forward(*parts[0])
     for x, w in parts[1:]:
         z = z + step.forward(x, w)
-    z = z if bias is None else z + bias
-    s = over(step, r, z)
+    s = over(step, r, z, bias)
     return step.sum_of_products(*((x, step.adjoint(s, w)) for x, w in parts))
 
 

@@ -44,7 +44,9 @@ def in_proportion(step: Step, r: Array) -> tuple[Array | None, ...]:
     """xᵢ · ∂y/∂xᵢ · R / stab(y): sums and averages, and what is affine without being a layer."""
     s = step.quotient(r, step.y, step.settings["epsilon"])
     shares = _through_gradient(step, s)
-    return tuple(None if g is None else step.input(i) * g for i, g in enumerate(shares))
+    return tuple(
+        None if g is None else step.sum_of_products((step.input(i), g)) for i, g in enumerate(shares)
+    )
 
 
 ACTIVATIONS = (

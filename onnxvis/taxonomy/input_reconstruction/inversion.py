@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
-from onnxvis.engine.forward import Record
 from onnxvis.engine.plan import Pass
 from onnxvis.errors import UsageError
 from onnxvis.taxonomy.registry import Array, Case, reconstructor
@@ -47,7 +48,7 @@ def inversion(
         feeds = {**case.feeds, case.input: x.astype(canvas.dtype)}
         loss = 0.0
 
-        def start(record: Record) -> dict[str, Array]:
+        def start(record: Mapping[str, Array]) -> dict[str, Array]:
             nonlocal loss
             difference = record[tensor].astype(np.float64) - code
             loss = float((difference**2).sum()) / energy
