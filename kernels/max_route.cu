@@ -3,13 +3,16 @@
 // Grid       max_first: count = planes × windows, one window each.
 //            max_route: count = planes × strips, one strip of inputs each (Strip, in windows.cuh), which gathers
 //            from the windows that reach it: no atomics, and the sum of an input has one fixed order.
+//            max_first_fixed, max_route_fixed: count = planes × strips × columns, a strip of a column each, of
+//            windows and of inputs (tiles.cuh).
 // Layout     x, out: planes × size_in; g, first: planes × size_out; planes = samples × channels; contiguous.
-//            first: the winner's place in x; negative where padding wins.
+//            first: the winner's place in x, negative where padding wins; in the fixed kernels the offset, one byte,
+//            through which its window sees it.
 // Bounds     every read is checked against size_in and size_out.
 // Ties       the first maximum, row-major.  Padding never wins.  NaN neither wins nor is beaten, as in NumPy's
 //            comparisons; a window without a number above −∞ is won by its first offset, padding or not.
 // Reference  Ops.max_route (onnxvis/ops/primitives.py); switches of Zeiler & Fergus 2013.
-#include "windows.cuh"
+#include "tiles.cuh"
 
 template <typename T, typename I>
 __global__ void max_first(const T* x, I* first, Geometry<I> w, I count) {
@@ -52,5 +55,56 @@ __global__ void max_route(const T* g, const I* first, T* out, Geometry<I> w, I c
             }
         }
         strip.write(w, out, sums);
+    }
+}
+
+template <typename T, int K, int S>
+__global__ void max_first_fixed(const T* x, unsigned char* first, Sliding w, int count) {
+    typedef Windows<T, K, S> Tile;
+    typedef typename Wide<T>::type W;
+    GRID_STRIDE(int, n, count) {
+        const Part part(w, n);
+        const Tile tile(w, part, x, static_cast<T>(-static_cast<W>(1) / static_cast<W>(0)));
+        int winners[Tile::SIZE] = {};
+#pragma unroll
+        for (int o = 0; o < Tile::SIZE; ++o) {
+            W highest = static_cast<W>(tile.seen[o * S][0]);
+#pragma unroll
+            for (int k = 1; k < K * K; ++k) {
+                const W value = static_cast<W>(tile.seen[o * S + k / K][k % K]);
+                if (value > highest) winners[o] = k;
+                if (value > highest || value != value) highest = value;
+            }
+        }
+        Tile::write(w, part, first, winners);
+    }
+}
+
+template <typename T, int K, int S>
+__global__ void max_route_fixed(const T* g, const unsigned char* first, T* out, Sliding w, int count) {
+    typedef Inputs<K, S> Tile;
+    typedef typename Wide<T>::type W;
+    constexpr unsigned char NONE = 255;
+    GRID_STRIDE(int, n, count) {
+        const Tile tile(w, Part(w, n));
+        T given[Tile::LINES][Tile::WIDTH];
+        unsigned char winners[Tile::LINES][Tile::WIDTH];
+        tile.gather(w, first, NONE, winners);
+        tile.gather(w, g, T(0.0f), given);
+        W sums[TILE] = {};
+#pragma unroll
+        for (int line = 0; line < Tile::LINES; ++line) {
+#pragma unroll
+            for (int c = 0; c < Tile::WIDTH; ++c) {
+                const int row = winners[line][c] - tile.across(w, c);
+                const W value = static_cast<W>(given[line][c]);
+#pragma unroll
+                for (int i = 0; i < TILE; ++i) {
+                    const unsigned k = Tile::down(line, i);
+                    if (k < K && row == static_cast<int>(k * K)) sums[i] += value;
+                }
+            }
+        }
+        tile.write(w, out, sums);
     }
 }

@@ -7,7 +7,7 @@ from ops import windows
 from onnxvis.ops.device import geometry as geometries
 from onnxvis.ops.device import sources
 from onnxvis.ops.device.convolution import Convolution
-from onnxvis.ops.device.geometry import geometry, index_type
+from onnxvis.ops.device.geometry import fixed_windows, geometry, index_type
 from onnxvis.ops.host import HostOps
 from onnxvis.ops.window import Window
 
@@ -28,6 +28,16 @@ ODD = [
     Window((2, 3, 2), (2, 2, 2), (1, 1, 2), (0, 1, 1), (4, 5, 6), (2, 3, 3)),
     Window((13, 5), (1, 1), (1, 1), (6, 2), (6, 5), (6, 5)),
 ]
+# Those with kernels of their own: every padding in front, ends that cut windows off or leave inputs unseen,
+# several strips of rows, and planes that three axes make.
+FIXED = [
+    Window((k, k), (s, s), (1, 1), (b, (b + 1) % k), (rows, columns), out)
+    for k, s in ((3, 2), (2, 2), (3, 1))
+    for b in range(k)
+    for rows, columns, out in (
+        (1, 1, (1, 1)), (17, 7, ((17 + b) // s, 1)), (20, 5, (20 // s - 2, 5 // s + 2)), (3, 34, (9, 34 // s))
+    )
+] + [Window((1, 3, 3), (1, 2, 2), (1, 1, 1), (0, 1, 1), (3, 9, 5), (3, 5, 3))]  # fmt: skip
 POOLING = [w for w in ODD if all(0 <= b < k for b, k in zip(w.before, w.kernel, strict=True))]
 
 
@@ -67,16 +77,21 @@ def channels(rng, *sizes):
     return [np.round(rng.normal(size=(2, 3, *size)), 1) for size in sizes]
 
 
+def for_window(window, *names):
+    """Which of the kernels' versions a window in ``channels`` has launched."""
+    return [f"{name}_fixed" if fixed_windows(window, 6) else name for name in names]
+
+
 # ---- windows -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_window_sums_and_spreads(dtype, index):
     rng = np.random.default_rng(1)
-    for window in [*windows.random_windows(30, seed=11), *ODD]:
+    for window in [*windows.random_windows(30, seed=11), *ODD, *FIXED]:
         x, g = channels(rng, window.size_in, window.size_out)
-        compare("window_sum", [x], dtype, window, kernels=["window_sum"])
-        compare("window_spread", [g], dtype, window, kernels=["window_spread"])
+        compare("window_sum", [x], dtype, window, kernels=for_window(window, "window_sum"))
+        compare("window_spread", [g], dtype, window, kernels=for_window(window, "window_spread"))
 
 
 def test_a_margin_in_front_that_nothing_sees(index):
@@ -93,10 +108,10 @@ def test_a_margin_in_front_that_nothing_sees(index):
 def test_max_route(dtype, low, index):
     """With ties everywhere; with maxima of −∞; with NaN, which wins nowhere."""
     rng = np.random.default_rng(2)
-    for window in [*windows.random_windows(20, pooling=True, seed=12), *POOLING]:
+    for window in [*windows.random_windows(20, pooling=True, seed=12), *POOLING, *FIXED]:
         x, g = channels(rng, window.size_in, window.size_out)
         x = np.where(x > 0.5, low, np.round(x - 1))
-        compare("max_route", [g, x], dtype, window, kernels=["max_first", "max_route"])
+        compare("max_route", [g, x], dtype, window, kernels=for_window(window, "max_first", "max_route"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -313,7 +328,9 @@ def test_half_is_summed_in_single_precision():
 def test_every_kernel_runs_in_half_precision(name):
     ops, host = stand_in_ops(np.float16), HostOps(np.float64)
     rng = np.random.default_rng(9)
-    window = Window((3, 2), (2, 1), (1, 2), (1, 1), (7, 6), (4, 6))
+    kernel, fixed, _ = name.partition("_fixed")
+    frequent = Window((3, 3), (2, 2), (1, 1), (1, 1), (7, 6), (4, 3))
+    window = frequent if fixed else Window((3, 2), (2, 1), (1, 2), (1, 1), (7, 6), (4, 6))
     x, g = (rng.normal(size=(2, 3, *size)).astype(np.float16) for size in (window.size_in, window.size_out))
     w, rows = rng.normal(size=(4, 3, 3, 2)).astype(np.float16), np.array([1, 0, 1])
     calls = {
@@ -333,9 +350,9 @@ def test_every_kernel_runs_in_half_precision(name):
     }
     rng_g = rng.normal(size=(2, 4, *window.size_out)).astype(np.float16)
     with launched() as seen:
-        found = calls[name](ops, ops.constant)
+        found = calls[kernel](ops, ops.constant)
     assert any(kernel.startswith(f"{name}<Half") for kernel in seen)
-    expected = np.asarray(calls[name](host, host.constant))
+    expected = np.asarray(calls[kernel](host, host.constant))
     error = abs(ops.gpu.download(found).astype(float) - expected).max()
     assert error <= TOLERANCE["float16"] * max(1.0, abs(expected).max())
 
