@@ -14,15 +14,20 @@
 // Reference  Ops.max_route (onnxvis/ops/primitives.py); switches of Zeiler & Fergus 2013.
 #include "tiles.cuh"
 
+// −∞, which the compiler makes: it would leave a division by 0 to the GPU.
+template <typename W> __device__ W lowest() {
+    const double large = 1e300;
+    return static_cast<W>(-large * large);
+}
+
 template <typename T, typename I>
 __global__ void max_first(const T* x, I* first, Geometry<I> w, I count) {
     typedef typename Wide<T>::type W;
     GRID_STRIDE(I, i, count) {
         const Place<I> window(w, i);
-        const W lowest = -static_cast<W>(1) / static_cast<W>(0);  // −∞
-        W highest = lowest;
+        W highest = lowest<W>();
         I winner = -1;
-        each_seen(w, window, x, lowest, [&](I at, W value) {
+        each_seen(w, window, x, lowest<W>(), [&](I at, W value) {
             if (value > highest) winner = at;
             if (value > highest || value != value) highest = value;
         });
@@ -60,18 +65,19 @@ __global__ void max_route(const T* g, const I* first, T* out, Geometry<I> w, I c
 
 template <typename T, int K, int S>
 __global__ void max_first_fixed(const T* x, unsigned char* first, Sliding w, int count) {
-    typedef Windows<T, K, S> Tile;
+    typedef Windows<K, S> Tile;
     typedef typename Wide<T>::type W;
     GRID_STRIDE(int, n, count) {
         const Part part(w, n);
-        const Tile tile(w, part, x, static_cast<T>(-static_cast<W>(1) / static_cast<W>(0)));
+        T seen[Tile::ROWS_SEEN][K];
+        Tile::see(w, part, x, static_cast<T>(lowest<W>()), seen);
         int winners[Tile::SIZE] = {};
 #pragma unroll
         for (int o = 0; o < Tile::SIZE; ++o) {
-            W highest = static_cast<W>(tile.seen[o * S][0]);
+            W highest = static_cast<W>(seen[o * S][0]);
 #pragma unroll
             for (int k = 1; k < K * K; ++k) {
-                const W value = static_cast<W>(tile.seen[o * S + k / K][k % K]);
+                const W value = static_cast<W>(seen[o * S + k / K][k % K]);
                 if (value > highest) winners[o] = k;
                 if (value > highest || value != value) highest = value;
             }
@@ -84,27 +90,28 @@ template <typename T, int K, int S>
 __global__ void max_route_fixed(const T* g, const unsigned char* first, T* out, Sliding w, int count) {
     typedef Inputs<K, S> Tile;
     typedef typename Wide<T>::type W;
-    constexpr unsigned char NONE = 255;
     GRID_STRIDE(int, n, count) {
-        const Tile tile(w, Part(w, n));
+        const Part part(w, n);
         T given[Tile::LINES][Tile::WIDTH];
-        unsigned char winners[Tile::LINES][Tile::WIDTH];
-        tile.gather(w, first, NONE, winners);
-        tile.gather(w, g, T(0.0f), given);
+        int winners[Tile::LINES][Tile::WIDTH];
+        Tile::gather(w, part, first, -1, winners);
+        Tile::gather(w, part, g, T(0.0f), given);
+        int across[Tile::WIDTH];
+#pragma unroll
+        for (int c = 0; c < Tile::WIDTH; ++c) across[c] = Tile::across(w, part, c);
         W sums[TILE] = {};
 #pragma unroll
         for (int line = 0; line < Tile::LINES; ++line) {
 #pragma unroll
             for (int c = 0; c < Tile::WIDTH; ++c) {
-                const int row = winners[line][c] - tile.across(w, c);
                 const W value = static_cast<W>(given[line][c]);
 #pragma unroll
                 for (int i = 0; i < TILE; ++i) {
                     const unsigned k = Tile::down(line, i);
-                    if (k < K && row == static_cast<int>(k * K)) sums[i] += value;
+                    if (k < K && winners[line][c] == static_cast<int>(k * K) + across[c]) sums[i] += value;
                 }
             }
         }
-        tile.write(w, out, sums);
+        Tile::write(w, part, out, sums);
     }
 }

@@ -41,9 +41,9 @@ __global__ void window_spread_fixed(const T* g, T* out, Sliding w, int count) {
     typedef Inputs<K, S> Tile;
     typedef typename Wide<T>::type W;
     GRID_STRIDE(int, n, count) {
-        const Tile tile(w, Part(w, n));
+        const Part part(w, n);
         T given[Tile::LINES][Tile::WIDTH];
-        tile.gather(w, g, T(0.0f), given);
+        Tile::gather(w, part, g, T(0.0f), given);
         W sums[TILE] = {};
 #pragma unroll
         for (int line = 0; line < Tile::LINES; ++line) {
@@ -55,6 +55,6 @@ __global__ void window_spread_fixed(const T* g, T* out, Sliding w, int count) {
                 if (Tile::down(line, i) < K) sums[i] += sum;
             }
         }
-        tile.write(w, out, sums);
+        Tile::write(w, part, out, sums);
     }
 }

@@ -20,17 +20,18 @@ __global__ void window_sum(const T* x, T* out, Geometry<I> w, I count) {
 
 template <typename T, int K, int S>
 __global__ void window_sum_fixed(const T* x, T* out, Sliding w, int count) {
-    typedef Windows<T, K, S> Tile;
+    typedef Windows<K, S> Tile;
     typedef typename Wide<T>::type W;
     GRID_STRIDE(int, n, count) {
         const Part part(w, n);
-        const Tile tile(w, part, x, T(0.0f));
+        T seen[Tile::ROWS_SEEN][K];
+        Tile::see(w, part, x, T(0.0f), seen);
         W sums[Tile::SIZE] = {};
 #pragma unroll
         for (int row = 0; row < Tile::ROWS_SEEN; ++row) {
-            W sum = static_cast<W>(tile.seen[row][0]);
+            W sum = static_cast<W>(seen[row][0]);
 #pragma unroll
-            for (int k = 1; k < K; ++k) sum += static_cast<W>(tile.seen[row][k]);
+            for (int k = 1; k < K; ++k) sum += static_cast<W>(seen[row][k]);
 #pragma unroll
             for (int o = 0; o < Tile::SIZE; ++o) {
                 if (row >= o * S && row < o * S + K) sums[o] += sum;
