@@ -63,6 +63,31 @@ __global__ void max_route(const T* g, const I* first, T* out, Geometry<I> w, I c
     }
 }
 
+// NaN where either is.
+template <typename W> __device__ W larger(W a, W b) { return a > b || a != a ? a : b; }
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+template <> __device__ float larger(float a, float b) {
+    float result;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(result) : "f"(a), "f"(b));
+    return result;
+}
+#endif
+
+// The winner of some numbers in a row.
+template <typename W> struct Winner {
+    W number, highest;  // its own; NaN from the first NaN on
+    int at;
+
+    // Against those behind.
+    __device__ void meet(W next_number, W next_highest, int next_at) {
+        if (next_number > highest) {
+            number = next_number;
+            at = next_at;
+        }
+        highest = larger(next_highest, highest);
+    }
+};
+
 template <typename T, int K, int S>
 __global__ void max_first_fixed(const T* x, unsigned char* first, Sliding w, int count) {
     typedef Windows<K, S> Tile;
@@ -71,18 +96,27 @@ __global__ void max_first_fixed(const T* x, unsigned char* first, Sliding w, int
         const Part part(w, n);
         T seen[Tile::ROWS_SEEN][K];
         Tile::see(w, part, x, static_cast<T>(lowest<W>()), seen);
-        int winners[Tile::SIZE] = {};
+        Winner<W> windows[Tile::SIZE];
 #pragma unroll
-        for (int o = 0; o < Tile::SIZE; ++o) {
-            W highest = static_cast<W>(seen[o * S][0]);
+        for (int row = 0; row < Tile::ROWS_SEEN; ++row) {
+            const W start = static_cast<W>(seen[row][0]);
+            Winner<W> line = {start, start, 0};
 #pragma unroll
-            for (int k = 1; k < K * K; ++k) {
-                const W value = static_cast<W>(seen[o * S + k / K][k % K]);
-                if (value > highest) winners[o] = k;
-                if (value > highest || value != value) highest = value;
+            for (int k = 1; k < K; ++k) {
+                const W value = static_cast<W>(seen[row][k]);
+                line.meet(value, value, k);
+            }
+#pragma unroll
+            for (int o = 0; o < Tile::SIZE; ++o) {
+                const int k = row - o * S;
+                if (k == 0) windows[o] = line;
+                if (k > 0 && k < K) windows[o].meet(line.number, line.highest, k * K + line.at);
             }
         }
-        Tile::write(w, part, first, winners);
+        int offsets[Tile::SIZE];
+#pragma unroll
+        for (int o = 0; o < Tile::SIZE; ++o) offsets[o] = windows[o].at;
+        Tile::write(w, part, first, offsets);
     }
 }
 

@@ -1,5 +1,7 @@
 """What each kernel computes, compiled for the CPU, against the host executor's primitives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ops import windows
@@ -94,9 +96,16 @@ def test_window_sums_and_spreads(dtype, index):
         compare("window_spread", [g], dtype, window, kernels=for_window(window, "window_spread"))
 
 
-def test_a_margin_in_front_that_nothing_sees(index):
+@pytest.mark.parametrize(
+    "window",
+    [
+        Window((3, 2), (1, 1), (1, 1), (-1, -2), (7, 8), (3, 4)),
+        Window((3, 3), (2, 2), (1, 1), (0, -1), (9, 10), (4, 4)),
+    ],
+)
+def test_a_margin_in_front_that_nothing_sees(window, index):
     """Negative padding, which the host does not take: against loops."""
-    window = Window((3, 2), (1, 1), (1, 1), (-1, -2), (7, 8), (3, 4))
+    assert not fixed_windows(window, 6)
     x, g = channels(np.random.default_rng(1), window.size_in, window.size_out)
     ops = stand_in_ops(np.float64)
     agree(ops.window_sum(ops.constant(x), window), windows.window_sum(x, window), "float64", ops)
@@ -111,6 +120,18 @@ def test_max_route(dtype, low, index):
     for window in [*windows.random_windows(20, pooling=True, seed=12), *POOLING, *FIXED]:
         x, g = channels(rng, window.size_in, window.size_out)
         x = np.where(x > 0.5, low, np.round(x - 1))
+        compare("max_route", [g, x], dtype, window, kernels=for_window(window, "max_first", "max_route"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("window", [FIXED[5], FIXED[13], FIXED[21], ODD[0]], ids=lambda w: str(w.kernel))
+def test_windows_over_what_is_no_number(dtype, window, index):
+    """Infinities and NaN in all places of a window, equal ones of both kinds among them."""
+    rng = np.random.default_rng(5)
+    for numbers in ([np.nan, 0.0, 1.0], [np.inf, -np.inf, 1.0], [np.nan, np.inf, -np.inf, -0.0, 0.0, 1.0]):
+        x, g = (rng.choice(numbers, (3, 4, *size)) for size in (window.size_in, window.size_out))
+        compare("window_sum", [x], dtype, window, kernels=for_window(window, "window_sum"))
+        compare("window_spread", [g], dtype, window, kernels=for_window(window, "window_spread"))
         compare("max_route", [g, x], dtype, window, kernels=for_window(window, "max_first", "max_route"))
 
 
@@ -366,6 +387,28 @@ def test_indices_are_wide_where_an_int_would_overflow():
     window = Window((3,), (1,), (2**27,), (0,), (8,), (1,))
     assert index_type(8, window=window).cpp == "long long"
     assert geometry(window, index_type(far)).dtype["strides"].base == np.int64
+
+
+def test_which_windows_have_kernels_of_their_own():
+    assert all(fixed_windows(window, 6) for window in FIXED)
+    assert not any(fixed_windows(window, 6) for window in ODD)
+    usual = Window((3, 3), (2, 2), (1, 1), (1, 1), (9, 9), (5, 5))
+    # Strips of 8 rows, the first of which starts in front.
+    found = fixed_windows(usual, 7)
+    assert (found.variant, found.windows.threads, found.inputs.threads) == ("3, 2", 7 * 2 * 5, 7 * 2 * 9)
+    assert fixed_windows(usual, 2**28 // 18) and not fixed_windows(usual, 2**28 // 18 + 1)  # threads
+    narrow = replace(usual, size_in=(64, 1), size_out=(32, 1))
+    assert fixed_windows(narrow, 2**22 - 1) and not fixed_windows(narrow, 2**22)  # rows
+    for other in (
+        {"kernel": (3, 2)}, {"strides": (2, 1)}, {"dilations": (1, 2)}, {"before": (3, 1)},
+        {"kernel": (4, 4)}, {"strides": (3, 3)}, {"before": (0, -1)}, {"size_in": (9, 2**28)},
+    ):  # fmt: skip
+        assert not fixed_windows(replace(usual, **other), 7)
+    front = {"kernel": 1, "strides": 1, "dilations": 1, "before": 0, "size_in": 4, "size_out": 4}
+    deep = {name: (value, *getattr(usual, name)) for name, value in front.items()}
+    assert fixed_windows(Window(**deep), 7).windows.threads == 4 * found.windows.threads
+    for name, value in (("kernel", 2), ("strides", 2), ("before", 1), ("size_in", 5)):
+        assert not fixed_windows(Window(**{**deep, name: (value, *getattr(usual, name))}), 7)
 
 
 def test_a_divisor_divides():

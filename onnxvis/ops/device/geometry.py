@@ -108,7 +108,7 @@ def fixed_windows(window: Window, planes: int) -> FixedWindows | None:
         return None
     variant, *each = found
     owned = [Owned(struct, planes * threads) for struct, threads in each]
-    rows = [planes * math.prod(size[:-1], start=2 * TILE) for size in (window.size_in, window.size_out)]
+    rows = [planes * math.prod(size[:-1]) for size in (window.size_in, window.size_out)]
     short = index_type(*rows, *(threads for _, threads in owned), window=window) is SHORT
     return FixedWindows(variant, *owned) if short else None
 
