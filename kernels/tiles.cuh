@@ -53,7 +53,7 @@ struct Part {
     }
 };
 
-// A thread that owns windows: SIZE of them below each other, and the ROWS that they see.
+// A thread that owns windows: SIZE of them below each other, which see ROWS_SEEN × K inputs.
 template <int K, int S> struct Windows {
     static constexpr int SIZE = TILE / S, ROWS_SEEN = (SIZE - 1) * S + K;
 

@@ -30,16 +30,7 @@ ODD = [
     Window((2, 3, 2), (2, 2, 2), (1, 1, 2), (0, 1, 1), (4, 5, 6), (2, 3, 3)),
     Window((13, 5), (1, 1), (1, 1), (6, 2), (6, 5), (6, 5)),
 ]
-# Those with kernels of their own: every padding in front, ends that cut windows off or leave inputs unseen,
-# several strips of rows, and planes that three axes make.
-FIXED = [
-    Window((k, k), (s, s), (1, 1), (b, (b + 1) % k), (rows, columns), out)
-    for k, s in ((3, 2), (2, 2), (3, 1))
-    for b in range(k)
-    for rows, columns, out in (
-        (1, 1, (1, 1)), (17, 7, ((17 + b) // s, 1)), (20, 5, (20 // s - 2, 5 // s + 2)), (3, 34, (9, 34 // s))
-    )
-] + [Window((1, 3, 3), (1, 2, 2), (1, 1, 1), (0, 1, 1), (3, 9, 5), (3, 5, 3))]  # fmt: skip
+FIXED = windows.frequent_windows()
 POOLING = [w for w in ODD if all(0 <= b < k for b, k in zip(w.before, w.kernel, strict=True))]
 
 
