@@ -128,7 +128,7 @@ __global__ void max_route_fixed(const T* g, const unsigned char* first, T* out, 
         const Part part(w, n);
         T given[Tile::LINES][Tile::WIDTH];
         int winners[Tile::LINES][Tile::WIDTH];
-        Tile::gather(w, part, first, -1, winners);
+        Tile::gather(w, part, first, 0, winners);  // where there is none, g is 0
         Tile::gather(w, part, g, T(0.0f), given);
         int across[Tile::WIDTH];
 #pragma unroll
