@@ -229,40 +229,37 @@ class DeviceOps(Ops):
         return self.convolution.adjoint(self._dense(g), self._dense(w), window, group)
 
     def window_sum(self, x: Array, window: Window) -> Array:
+        x, planes = self._dense(x), math.prod(x.shape[:2])
         result = self.xp.empty((*x.shape[:2], *window.size_out), x.dtype)
-        fixed = fixed_windows(window, math.prod(x.shape[:2]))
-        if fixed:
-            self._fixed("window_sum", fixed, fixed.windows, self._dense(x), result)
-            return result
-        index = index_type(x.size, result.size, window=window)
-        self._launch("window_sum", x, index, result.size, self._dense(x), result, geometry(window, index))
+        if fixed := fixed_windows(window, planes):
+            self._fixed("window_sum", fixed, fixed.windows, x, result)
+        else:
+            index = index_type(x.size, result.size, window=window)
+            self._launch("window_sum", x, index, result.size, x, result, geometry(window, index))
         return result
 
     def window_spread(self, g: Array, window: Window) -> Array:
-        planes = math.prod(g.shape[:2])
+        g, planes = self._dense(g), math.prod(g.shape[:2])
         result = self.xp.empty((*g.shape[:2], *window.size_in), g.dtype)
-        fixed = fixed_windows(window, planes)
-        if fixed:
-            self._fixed("window_spread", fixed, fixed.inputs, self._dense(g), result)
-            return result
-        index = index_type(g.size, result.size, window=window)
-        threads = gathering(planes, window)
-        self._launch("window_spread", g, index, threads, self._dense(g), result, geometry(window, index))
+        if fixed := fixed_windows(window, planes):
+            self._fixed("window_spread", fixed, fixed.inputs, g, result)
+        else:
+            index, threads = index_type(g.size, result.size, window=window), gathering(planes, window)
+            self._launch("window_spread", g, index, threads, g, result, geometry(window, index))
         return result
 
     def max_route(self, g: Array, x: Array, window: Window) -> Array:
         g, x, planes = self._dense(g), self._dense(x), math.prod(g.shape[:2])
         result = self.xp.empty(x.shape, g.dtype)
-        fixed = fixed_windows(window, planes)
-        if fixed:
-            offsets = self.xp.empty(g.shape, np.uint8)
-            self._fixed("max_first", fixed, fixed.windows, x, offsets)
-            self._fixed("max_route", fixed, fixed.inputs, g, offsets, result)
-            return result
-        index = index_type(x.size, g.size, window=window)
-        first, shape = self.xp.empty(g.shape, index.dtype), geometry(window, index)
-        self._launch("max_first", x, index, first.size, x, first, shape)
-        self._launch("max_route", g, index, gathering(planes, window), g, first, result, shape)
+        if fixed := fixed_windows(window, planes):
+            first = self.xp.empty(g.shape, np.uint8)
+            self._fixed("max_first", fixed, fixed.windows, x, first)
+            self._fixed("max_route", fixed, fixed.inputs, g, first, result)
+        else:
+            index, threads = index_type(x.size, g.size, window=window), gathering(planes, window)
+            first, shape = self.xp.empty(g.shape, index.dtype), geometry(window, index)
+            self._launch("max_first", x, index, first.size, x, first, shape)
+            self._launch("max_route", g, index, threads, g, first, result, shape)
         return result
 
     def _fixed(self, kernel: str, fixed: FixedWindows, owned: Owned, first: Array, *others: Array) -> None:
