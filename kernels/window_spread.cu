@@ -1,10 +1,12 @@
 // The adjoint of window_sum: each input position gets the sum of the windows that see it.
 //
-// Grid       count = planes × strips, one strip of inputs each (Strip, in windows.cuh), which gathers: no atomics.
+// Grid       window_spread: count = planes × strips, one strip of inputs each (Strip, in windows.cuh).
+//            window_spread_fixed: count = planes × strips × columns, likewise (Inputs, in tiles.cuh).
+//            Both gather: no atomics.
 // Layout     g: planes × size_out, out: planes × size_in; planes = samples × channels; contiguous.
 // Bounds     every read is checked against size_out; inputs that no window sees get 0.
 // Reference  Ops.window_spread (onnxvis/ops/primitives.py).
-#include "windows.cuh"
+#include "tiles.cuh"
 
 template <typename T, typename I>
 __global__ void window_spread(const T* g, T* out, Geometry<I> w, I count) {
@@ -31,5 +33,28 @@ __global__ void window_spread(const T* g, T* out, Geometry<I> w, I count) {
             }
         }
         strip.write(w, out, sums);
+    }
+}
+
+template <typename T, int K, int S>
+__global__ void window_spread_fixed(const T* g, T* out, Sliding w, int count) {
+    typedef Inputs<K, S> Tile;
+    typedef typename Wide<T>::type W;
+    GRID_STRIDE(int, n, count) {
+        const Part part(w, n);
+        T given[Tile::LINES][Tile::WIDTH];
+        Tile::gather(w, part, g, T(0.0f), given);
+        W sums[TILE] = {};
+#pragma unroll
+        for (int line = 0; line < Tile::LINES; ++line) {
+            W sum = static_cast<W>(given[line][0]);
+#pragma unroll
+            for (int c = 1; c < Tile::WIDTH; ++c) sum += static_cast<W>(given[line][c]);
+#pragma unroll
+            for (int i = 0; i < TILE; ++i) {
+                if (Tile::down(line, i) < K) sums[i] += sum;
+            }
+        }
+        Tile::write(w, part, out, sums);
     }
 }

@@ -45,8 +45,11 @@ def bandwidth(
             "multiply_back": (lambda: ops.sum_of_products((wave, a), (b, c)), 5 * size),
             "window_sum": (lambda: ops.window_sum(image, pool), read + pooled),
             "window_spread": (lambda: ops.window_spread(small, pool), read + pooled),
-            # int32 winners are written by one kernel and read by the other
-            "max_first and max_route": (lambda: ops.max_route(small, image, pool), 2 * read + 3 * pooled),
+            # winners, a byte each, are written by one kernel and read by the other
+            "max_first and max_route": (
+                lambda: ops.max_route(small, image, pool),
+                2 * read + pooled + 2 * small.size,
+            ),
         }
         copied = 0.0
         for name, (call, moved) in calls.items():

@@ -53,7 +53,7 @@ def joined(arrays: Mapping[str, Any]) -> Any:
 def primitives(ops: DeviceOps, windows: int = 100) -> Iterator[Row]:
     """Every use of a primitive that the tests know, and every kind of window."""
     from ops.expressions import EXPRESSIONS
-    from ops.windows import random_windows
+    from ops.windows import frequent_windows, random_windows
 
     host = HostOps(ops.dtype)
 
@@ -69,12 +69,12 @@ def primitives(ops: DeviceOps, windows: int = 100) -> Iterator[Row]:
     for expression in EXPRESSIONS:
         yield compared(f"{expression.id.strip()} {name}", both(expression.use, *expression.arrays))
     rng = np.random.default_rng(0)
-    for window in random_windows(windows, pooling=True, seed=1):
+    for window in [*random_windows(windows, pooling=True, seed=1), *frequent_windows()]:
         x, g = (rng.normal(size=(2, 4, *size)) for size in (window.size_in, window.size_out))
         w, above = rng.normal(size=(6, 2, *window.kernel)), rng.normal(size=(2, 6, *window.size_out))
         uses: dict[str, tuple[Any, ...]] = {
-            "window_sum": (x,), "window_spread": (g,), "max_route": (g, np.round(x)), "conv": (x, w),
-            "conv_transpose": (above, w),
+            "window_sum": (x,), "window_spread": (g,), "max_route": (g, np.where(x > 1, np.nan, np.round(x))),
+            "conv": (x, w), "conv_transpose": (above, w),
         }  # fmt: skip
         for kind, arrays in uses.items():
             rest = (window, 2) if kind.startswith("conv") else (window,)

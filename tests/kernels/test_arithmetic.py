@@ -1,5 +1,7 @@
 """What each kernel computes, compiled for the CPU, against the host executor's primitives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ops import windows
@@ -7,7 +9,7 @@ from ops import windows
 from onnxvis.ops.device import geometry as geometries
 from onnxvis.ops.device import sources
 from onnxvis.ops.device.convolution import Convolution
-from onnxvis.ops.device.geometry import geometry, index_type
+from onnxvis.ops.device.geometry import fixed_windows, geometry, index_type
 from onnxvis.ops.host import HostOps
 from onnxvis.ops.window import Window
 
@@ -28,6 +30,7 @@ ODD = [
     Window((2, 3, 2), (2, 2, 2), (1, 1, 2), (0, 1, 1), (4, 5, 6), (2, 3, 3)),
     Window((13, 5), (1, 1), (1, 1), (6, 2), (6, 5), (6, 5)),
 ]
+FIXED = windows.frequent_windows()
 POOLING = [w for w in ODD if all(0 <= b < k for b, k in zip(w.before, w.kernel, strict=True))]
 
 
@@ -67,21 +70,33 @@ def channels(rng, *sizes):
     return [np.round(rng.normal(size=(2, 3, *size)), 1) for size in sizes]
 
 
+def for_window(window, *names):
+    """Which of the kernels' versions a window in ``channels`` has launched."""
+    return [f"{name}_fixed" if fixed_windows(window, 6) else name for name in names]
+
+
 # ---- windows -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_window_sums_and_spreads(dtype, index):
     rng = np.random.default_rng(1)
-    for window in [*windows.random_windows(30, seed=11), *ODD]:
+    for window in [*windows.random_windows(30, seed=11), *ODD, *FIXED]:
         x, g = channels(rng, window.size_in, window.size_out)
-        compare("window_sum", [x], dtype, window, kernels=["window_sum"])
-        compare("window_spread", [g], dtype, window, kernels=["window_spread"])
+        compare("window_sum", [x], dtype, window, kernels=for_window(window, "window_sum"))
+        compare("window_spread", [g], dtype, window, kernels=for_window(window, "window_spread"))
 
 
-def test_a_margin_in_front_that_nothing_sees(index):
+@pytest.mark.parametrize(
+    "window",
+    [
+        Window((3, 2), (1, 1), (1, 1), (-1, -2), (7, 8), (3, 4)),
+        Window((3, 3), (2, 2), (1, 1), (0, -1), (9, 10), (4, 4)),
+    ],
+)
+def test_a_margin_in_front_that_nothing_sees(window, index):
     """Negative padding, which the host does not take: against loops."""
-    window = Window((3, 2), (1, 1), (1, 1), (-1, -2), (7, 8), (3, 4))
+    assert not fixed_windows(window, 6)
     x, g = channels(np.random.default_rng(1), window.size_in, window.size_out)
     ops = stand_in_ops(np.float64)
     agree(ops.window_sum(ops.constant(x), window), windows.window_sum(x, window), "float64", ops)
@@ -93,10 +108,22 @@ def test_a_margin_in_front_that_nothing_sees(index):
 def test_max_route(dtype, low, index):
     """With ties everywhere; with maxima of −∞; with NaN, which wins nowhere."""
     rng = np.random.default_rng(2)
-    for window in [*windows.random_windows(20, pooling=True, seed=12), *POOLING]:
+    for window in [*windows.random_windows(20, pooling=True, seed=12), *POOLING, *FIXED]:
         x, g = channels(rng, window.size_in, window.size_out)
         x = np.where(x > 0.5, low, np.round(x - 1))
-        compare("max_route", [g, x], dtype, window, kernels=["max_first", "max_route"])
+        compare("max_route", [g, x], dtype, window, kernels=for_window(window, "max_first", "max_route"))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("window", [FIXED[5], FIXED[13], FIXED[21], ODD[0]], ids=lambda w: str(w.kernel))
+def test_windows_over_what_is_no_number(dtype, window, index):
+    """Infinities and NaN in all places of a window, equal ones of both kinds among them."""
+    rng = np.random.default_rng(5)
+    for numbers in ([np.nan, 0.0, 1.0], [np.inf, -np.inf, 1.0], [np.nan, np.inf, -np.inf, -0.0, 0.0, 1.0]):
+        x, g = (rng.choice(numbers, (3, 4, *size)) for size in (window.size_in, window.size_out))
+        compare("window_sum", [x], dtype, window, kernels=for_window(window, "window_sum"))
+        compare("window_spread", [g], dtype, window, kernels=for_window(window, "window_spread"))
+        compare("max_route", [g, x], dtype, window, kernels=for_window(window, "max_first", "max_route"))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -344,7 +371,9 @@ def test_half_is_summed_in_single_precision():
 def test_every_kernel_runs_in_half_precision(name):
     ops, host = stand_in_ops(np.float16), HostOps(np.float64)
     rng = np.random.default_rng(9)
-    window = Window((3, 2), (2, 1), (1, 2), (1, 1), (7, 6), (4, 6))
+    kernel, fixed, _ = name.partition("_fixed")
+    frequent = Window((3, 3), (2, 2), (1, 1), (1, 1), (7, 6), (4, 3))
+    window = frequent if fixed else Window((3, 2), (2, 1), (1, 2), (1, 1), (7, 6), (4, 6))
     x, g = (rng.normal(size=(2, 3, *size)).astype(np.float16) for size in (window.size_in, window.size_out))
     w, rows = rng.normal(size=(4, 3, 3, 2)).astype(np.float16), np.array([1, 0, 1])
     calls = {
@@ -367,9 +396,9 @@ def test_every_kernel_runs_in_half_precision(name):
     }
     rng_g = rng.normal(size=(2, 4, *window.size_out)).astype(np.float16)
     with launched() as seen:
-        found = calls[name](ops, ops.constant)
+        found = calls[kernel](ops, ops.constant)
     assert any(kernel.startswith(f"{name}<Half") for kernel in seen)
-    expected = np.asarray(calls[name](host, host.constant))
+    expected = np.asarray(calls[kernel](host, host.constant))
     error = abs(ops.gpu.download(found).astype(float) - expected).max()
     assert error <= TOLERANCE["float16"] * max(1.0, abs(expected).max())
 
@@ -383,6 +412,28 @@ def test_indices_are_wide_where_an_int_would_overflow():
     window = Window((3,), (1,), (2**27,), (0,), (8,), (1,))
     assert index_type(8, window=window).cpp == "long long"
     assert geometry(window, index_type(far)).dtype["strides"].base == np.int64
+
+
+def test_which_windows_have_kernels_of_their_own():
+    assert all(fixed_windows(window, 6) for window in FIXED)
+    assert not any(fixed_windows(window, 6) for window in ODD)
+    usual = Window((3, 3), (2, 2), (1, 1), (1, 1), (9, 9), (5, 5))
+    # Strips of 8 rows, the first of which starts in front.
+    found = fixed_windows(usual, 7)
+    assert (found.variant, found.windows.threads, found.inputs.threads) == ("3, 2", 7 * 2 * 5, 7 * 2 * 9)
+    assert fixed_windows(usual, 2**28 // 18) and not fixed_windows(usual, 2**28 // 18 + 1)  # threads
+    narrow = replace(usual, size_in=(64, 1), size_out=(32, 1))
+    assert fixed_windows(narrow, 2**22 - 1) and not fixed_windows(narrow, 2**22)  # rows
+    for other in (
+        {"kernel": (3, 2)}, {"strides": (2, 1)}, {"dilations": (1, 2)}, {"before": (3, 1)},
+        {"kernel": (4, 4)}, {"strides": (3, 3)}, {"before": (0, -1)}, {"size_in": (9, 2**28)},
+    ):  # fmt: skip
+        assert not fixed_windows(replace(usual, **other), 7)
+    front = {"kernel": 1, "strides": 1, "dilations": 1, "before": 0, "size_in": 4, "size_out": 4}
+    deep = {name: (value, *getattr(usual, name)) for name, value in front.items()}
+    assert fixed_windows(Window(**deep), 7).windows.threads == 4 * found.windows.threads
+    for name, value in (("kernel", 2), ("strides", 2), ("before", 1), ("size_in", 5)):
+        assert not fixed_windows(Window(**{**deep, name: (value, *getattr(usual, name))}), 7)
 
 
 def test_a_divisor_divides():

@@ -71,6 +71,28 @@ def test_numbers_move_16_bytes_at_a_time(core, kernel, dtype):
         assert kinds == ["ld"] * loads + ["st"] * stores
 
 
+# What a thread has loaded and stored, for sides of the kernel and strides.
+TILES = {
+    "window_sum_fixed": {"3, 2": (27, 4), "2, 2": (16, 4), "3, 1": (30, 8)},
+    "window_spread_fixed": {"3, 2": (10, 8), "2, 2": (4, 8), "3, 1": (30, 8)},
+    "max_first_fixed": {"3, 2": (27, 4), "2, 2": (16, 4), "3, 1": (30, 8)},
+    "max_route_fixed": {"3, 2": (20, 8), "2, 2": (8, 8), "3, 1": (60, 8)},
+}
+
+
+@pytest.mark.parametrize("dtype", NUMBERS)
+@pytest.mark.parametrize("kernel", TILES)
+def test_a_tile_is_loaded_as_a_whole(core, kernel, dtype):
+    """Before the first store, and into registers."""
+    nvrtc = pytest.importorskip("cuda.bindings.nvrtc")
+    assert {*KERNELS[kernel].variants} == {*TILES[kernel]}
+    for variant, (loads, stores) in TILES[kernel].items():
+        code = intermediate_code(nvrtc, KERNELS[kernel].file, expression(kernel, dtype, variant))
+        kinds = re.findall(r"\b(ld|st)\.global\.", code)
+        assert kinds == ["ld"] * loads + ["st"] * stores
+        assert ".local" not in code
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("file", FILES)
 def test_compiles_to_a_cubin(core, file, architecture):

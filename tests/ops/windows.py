@@ -25,6 +25,20 @@ def random_windows(count: int, pooling: bool = False, seed: int = 0) -> list[Win
     return found
 
 
+def frequent_windows() -> list[Window]:
+    """Those that the device has kernels for (kernels/tiles.cuh), over inputs of less and more than a strip.
+
+    With every padding in front, and ends that cut windows off, leave inputs unseen or windows without any.
+    """
+    sizes = (((1, 1), (1, 1)), ((17, 7), (17, 1)), ((24, 5), (16, 9)), ((3, 34), (18, 34)))
+    return [
+        Window((k, k), (s, s), (1, 1), (b, (b + 1) % k), size_in, (-(-rows // s), -(-columns // s)))
+        for k, s in ((3, 2), (2, 2), (3, 1))
+        for b in range(k)
+        for size_in, (rows, columns) in sizes
+    ] + [Window((1, 3, 3), (1, 2, 2), (1, 1, 1), (0, 1, 1), (3, 9, 5), (3, 5, 3))]
+
+
 def _random_axis(rng: np.random.Generator, pooling: bool) -> tuple[int, ...]:
     kernel, stride, dilation, size = (int(rng.integers(1, top)) for top in (4, 5, 4, 10))
     before, after = (int(n) for n in rng.integers(0, kernel if pooling else 4, 2))

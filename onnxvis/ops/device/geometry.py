@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onnxvis.ops.window import Window
 
-__all__ = ["IndexType", "divisor", "gathering", "geometry", "index_type"]
+from .sources import KERNELS
+
+__all__ = ["FixedWindows", "IndexType", "divisor", "fixed_windows", "gathering", "geometry", "index_type"]
 
 AXES = 3  # spatial axes of a kernel
 ROWS = 4  # of a column, a strip of which is a thread's in kernels that gather
+TILE = 8  # of a column of the input, a thread's in kernels for fixed windows
 LIMIT = 2**28  # below it, the sum of an index and a grid's stride, or of a few, does not overflow an int
 
 
@@ -81,6 +84,61 @@ def _strips(window: Window) -> tuple[int, ...]:
     """The input's sizes, with strips of ``ROWS`` rows in place of rows."""
     depth, rows, columns = _over_axes(window, "size_in")
     return depth, -(-rows // ROWS), columns
+
+
+class Owned(NamedTuple):
+    """The struct ``Sliding`` of kernels/tiles.cuh, and how many threads own what a kernel writes."""
+
+    sliding: np.ndarray[Any, Any]
+    threads: int
+
+
+class FixedWindows(NamedTuple):
+    """What kernels for fixed windows are launched with: their variant; where windows or inputs are owned."""
+
+    variant: str
+    windows: Owned
+    inputs: Owned
+
+
+def fixed_windows(window: Window, planes: int) -> FixedWindows | None:
+    """None where the window needs the general kernels, or there is too much for 32-bit indices."""
+    found = _fixed_windows(window)
+    if found is None:
+        return None
+    variant, *each = found
+    owned = [Owned(struct, planes * threads) for struct, threads in each]
+    rows = [planes * math.prod(size[:-1]) for size in (window.size_in, window.size_out)]
+    short = index_type(*rows, *(threads for _, threads in owned), window=window) is SHORT
+    return FixedWindows(variant, *owned) if short else None
+
+
+@lru_cache(maxsize=4096)
+def _fixed_windows(window: Window) -> FixedWindows | None:
+    """For one plane of three axes."""
+    given = {entry.name: _over_axes(window, entry.name) for entry in fields(window)}
+    front, rows, columns = (Window(*((values[axis],) for values in given.values())) for axis in range(AXES))
+    variant = f"{rows.kernel[0]}, {rows.strides[0]}"
+    alike = (rows.kernel, rows.strides) == (columns.kernel, columns.strides)
+    near = all(axis.dilations == (1,) and 0 <= axis.before[0] < axis.kernel[0] for axis in (rows, columns))
+    apart = front.plain and front.size_in == front.size_out  # sees only itself along the first axis
+    if not (variant in KERNELS["window_sum_fixed"].variants and alike and near and apart):
+        return None
+    windows = columns.size_out[0], -(-rows.size_out[0] * rows.strides[0] // TILE)
+    inputs = columns.size_in[0], -(-(rows.size_in[0] + rows.before[0]) // TILE)
+    return FixedWindows(variant, *(_owned(given, *parts) for parts in (windows, inputs)))
+
+
+def _owned(given: dict[str, tuple[int, ...]], columns: int, strips: int) -> Owned:
+    """By a thread for each strip of each column."""
+    names, divided = ("before", "size_in", "size_out"), {"by_column": columns, "by_strip": strips}
+    numbers = [(name, np.int32, 2) for name in names]
+    result = np.zeros((), [*numbers, *((name, _divisor_type(SHORT)) for name in divided)])
+    for name in names:
+        result[name] = given[name][1:]
+    for name, value in divided.items():
+        result[name] = divisor(max(1, value), SHORT)
+    return Owned(result, given["size_in"][0] * columns * strips)
 
 
 def _over_axes(window: Window, name: str) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ from onnxvis.ops.primitives import Array, Key, Ops, Shape
 from onnxvis.ops.window import Window
 
 from .convolution import Convolution
-from .geometry import divisor, gathering, geometry, index_type
+from .geometry import FixedWindows, Owned, divisor, fixed_windows, gathering, geometry, index_type
 from .gpu import Gpu, NotCapturableError
 from .sources import NUMBERS
 
@@ -252,28 +252,43 @@ class DeviceOps(Ops):
         return self.convolution.adjoint(self._dense(g), self._dense(w), window, group)
 
     def window_sum(self, x: Array, window: Window) -> Array:
+        x, planes = self._dense(x), math.prod(x.shape[:2])
         result = self.xp.empty((*x.shape[:2], *window.size_out), x.dtype)
-        index = index_type(x.size, result.size, window=window)
-        self._launch("window_sum", x, index, result.size, self._dense(x), result, geometry(window, index))
+        if fixed := fixed_windows(window, planes):
+            self._fixed("window_sum", fixed, fixed.windows, x, result)
+        else:
+            index = index_type(x.size, result.size, window=window)
+            self._launch("window_sum", x, index, result.size, x, result, geometry(window, index))
         return result
 
     def window_spread(self, g: Array, window: Window) -> Array:
+        g, planes = self._dense(g), math.prod(g.shape[:2])
         result = self.xp.empty((*g.shape[:2], *window.size_in), g.dtype)
-        index = index_type(g.size, result.size, window=window)
-        threads = gathering(math.prod(g.shape[:2]), window)
-        self._launch("window_spread", g, index, threads, self._dense(g), result, geometry(window, index))
+        if fixed := fixed_windows(window, planes):
+            self._fixed("window_spread", fixed, fixed.inputs, g, result)
+        else:
+            index, threads = index_type(g.size, result.size, window=window), gathering(planes, window)
+            self._launch("window_spread", g, index, threads, g, result, geometry(window, index))
         return result
 
     def max_route(self, g: Array, x: Array, window: Window) -> Array:
-        x = self._dense(x)
-        index = index_type(x.size, g.size, window=window)
-        first = self.xp.empty(g.shape, index.dtype)
-        shape = geometry(window, index)
-        self._launch("max_first", x, index, first.size, x, first, shape)
+        g, x, planes = self._dense(g), self._dense(x), math.prod(g.shape[:2])
         result = self.xp.empty(x.shape, g.dtype)
-        threads = gathering(math.prod(g.shape[:2]), window)
-        self._launch("max_route", g, index, threads, self._dense(g), first, result, shape)
+        if fixed := fixed_windows(window, planes):
+            first = self.xp.empty(g.shape, np.uint8)
+            self._fixed("max_first", fixed, fixed.windows, x, first)
+            self._fixed("max_route", fixed, fixed.inputs, g, first, result)
+        else:
+            index, threads = index_type(x.size, g.size, window=window), gathering(planes, window)
+            first, shape = self.xp.empty(g.shape, index.dtype), geometry(window, index)
+            self._launch("max_first", x, index, first.size, x, first, shape)
+            self._launch("max_route", g, index, threads, g, first, result, shape)
         return result
+
+    def _fixed(self, kernel: str, fixed: FixedWindows, owned: Owned, first: Array, *others: Array) -> None:
+        """A kernel's version for windows of a fixed size, for numbers of the first array's dtype."""
+        given = first, *others, owned.sliding, np.int32(owned.threads)
+        self.gpu.launch(f"{kernel}_fixed", first.dtype, fixed.variant, owned.threads, *given)
 
     def _launch(
         self, kernel: str, like: Array, index: Any, threads: int, *arguments: Any, count: int | None = None

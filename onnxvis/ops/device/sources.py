@@ -25,6 +25,7 @@ class Kernel(NamedTuple):
 
 
 _INDEXED = ("int", "long long")
+_FIXED = ("3, 2", "2, 2", "3, 1")  # windows with kernels of their own: sides of the kernel, strides
 KERNELS = {
     "rectify": Kernel("rectifier.cu", ("GRADIENT", "DECONVNET", "GUIDED")),
     "between": Kernel("rectifier.cu"),
@@ -37,8 +38,12 @@ KERNELS = {
     "add": Kernel("add.cu"),
     "max_first": Kernel("max_route.cu", _INDEXED),
     "max_route": Kernel("max_route.cu", _INDEXED),
+    "max_first_fixed": Kernel("max_route.cu", _FIXED),
+    "max_route_fixed": Kernel("max_route.cu", _FIXED),
     "window_sum": Kernel("window_sum.cu", _INDEXED),
+    "window_sum_fixed": Kernel("window_sum.cu", _FIXED),
     "window_spread": Kernel("window_spread.cu", _INDEXED),
+    "window_spread_fixed": Kernel("window_spread.cu", _FIXED),
     "im2col": Kernel("im2col.cu", _INDEXED),
     "col2im": Kernel("col2im.cu", _INDEXED),
     "put": Kernel("put.cu", _INDEXED),
