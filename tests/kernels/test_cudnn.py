@@ -98,8 +98,8 @@ class Graph:
     def execute_plan_at_index(self, tensors, workspace, index, handle):
         if Graph.PLANS[index] == "run":
             raise RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
-        size, seconds = Graph.PLANS[index]
-        assert workspace.nbytes == size and handle == "handle"
+        _, seconds = Graph.PLANS[index]
+        assert type(workspace) is int and handle == "handle"
         self.executed.append(index)
         time.sleep(seconds)
         assert all(type(address) is int for address in tensors.values())

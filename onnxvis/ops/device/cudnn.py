@@ -78,9 +78,9 @@ class Cudnn:
         result = self.gpu.xp.empty(shape, dtype)
         workspace = self.gpu.xp.empty(max(1, plan.workspace), np.uint8)
         arrays = x.astype(dtype, copy=False), w.astype(dtype, copy=False), result
-        # Addresses, since to hand an array over by DLPack waits for another stream.
+        # Addresses, since to hand an array over by DLPack waits for another stream, which no capture may.
         places = {tensor: array.data.ptr for tensor, array in zip(plan.tensors, arrays, strict=True)}
-        plan.graph.execute_plan_at_index(places, workspace, index=plan.number, handle=self._handle)
+        plan.graph.execute_plan_at_index(places, workspace.data.ptr, index=plan.number, handle=self._handle)
         return result.astype(kept, copy=False)
 
     def _half(self, x: Array) -> bool:
