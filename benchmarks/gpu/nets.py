@@ -42,8 +42,10 @@ class Nets:
         for name in self.NAMES:
             net = build(name)
             pictures = {count: _pictures(count, self.SIDE) for count in self.BATCHES}
-            model = _on_gpu(export(net, torch.zeros(1, 3, self.SIDE, self.SIDE)))
+            exported = export(net, torch.zeros(1, 3, self.SIDE, self.SIDE))
+            model = _on_gpu(exported)
             net = net.to(self.place)
+            yield _forward(name, model, exported, pictures[self.BATCHES[0]])
             yield from self._right(name, model, pictures[self.BATCHES[0]])
             for x in pictures.values():
                 yield from self._gradients(name, model, net, x)
@@ -186,6 +188,21 @@ class Nets:
             return attribute[0](there, seed)[1].cpu().numpy()
 
         return run
+
+
+def _forward(name: str, model: onnxvis.Model, exported: bytes, x: Any) -> Row:
+    """The outputs, after inputs enough for a graph of onnxruntime's, against those of its CPU."""
+
+    def outputs(net: onnxvis.Model, x: Any) -> Any:
+        graph = net.engine.file_graph
+        return joined(net.engine.run({graph.inputs[0]: x}, graph.outputs))
+
+    def compute() -> tuple[Any, Any]:
+        for shifted in (x + 1, x - 1, x * 2):
+            outputs(model, shifted)
+        return outputs(model, x), outputs(onnxvis.load(exported, device="cpu"), x)
+
+    return compared(f"{name} forward against the CPU", compute)
 
 
 def _forward_graphs(name: str, model: onnxvis.Model) -> Iterator[Row]:

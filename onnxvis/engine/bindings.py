@@ -38,8 +38,10 @@ class Bindings:
         self._graphs: dict[Hashable, ForwardGraph] = {}
         self.refused: dict[Hashable, str] = {}  # why
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
-        """The outputs as OrtValues, on the GPU where it can hold them; there they may still be computed."""
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The outputs as OrtValues, on the GPU where it can hold them (there they may still be computed), and
+        those of the inputs that lie there too.
+        """
         key = (*outputs, *((name, value.data_type(), *value.shape()) for name, value in feeds.items()))
         graph = self._graphs.get(key)
         if graph is not None and graph.free:
@@ -47,21 +49,21 @@ class Bindings:
         bound = self._kept.pop(key, None)
         if bound is not None and bound.free:
             try:
-                values = bound.run(feeds)
+                values, placed = bound.run(feeds)
             except Exception:  # an output of another shape than before does not fit
                 del bound
             else:
                 self._keep(key, bound)
                 if bound.runs >= self.GRAPH_AFTER and self._may_capture(key):
                     self._capture(key, outputs, feeds, values)
-                return values
+                return values, placed
         bound = Bound(self.module, self.session, self.gpu, feeds)
         for name in outputs:
             bound.output(name, on_gpu=name in self._on_gpu)
-        values = bound.run(feeds)
+        values, placed = bound.run(feeds)
         if sum(map(_bytes, values)) <= self.gpu.share:
             self._keep(key, bound)
-        return values
+        return values, placed
 
     def _keep(self, key: Hashable, bound: Bound) -> None:
         self._kept[key] = bound

@@ -8,20 +8,36 @@ from typing import Any
 
 import numpy as np
 
-from onnxvis.ops.device import DTYPES, Gpu, on_host
+from onnxvis.ops.device import DTYPES, Gpu, lies_on_gpu, on_host
 
-__all__ = ["Bound", "Left"]
+__all__ = ["Bound", "Left", "OnGpu"]
 
 
-class Left:
-    """An OrtValue that a run left on the GPU, where it may still be computed: who reads its numbers waits."""
+class OnGpu:
+    """An OrtValue, whose attributes these are too, at an address on the GPU."""
 
-    def __init__(self, value: Any, gpu: Gpu) -> None:
-        self.value, self.gpu = value, gpu
-        self._numbers: np.ndarray[Any, Any] | None = None
+    def __init__(self, value: Any, address: int) -> None:
+        self.value, self.address = value, address
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.value, name)
+
+    def device_name(self) -> str:
+        """As onnxruntime says it."""
+        return "cuda"
+
+    def data_ptr(self) -> int:
+        """The address."""
+        return self.address
+
+
+class Left(OnGpu):
+    """An OrtValue that a run left on the GPU, where it may still be computed: who reads its numbers waits."""
+
+    def __init__(self, value: Any, gpu: Gpu) -> None:
+        super().__init__(value, value.data_ptr() if value.is_tensor() else 0)
+        self.gpu = gpu
+        self._numbers: np.ndarray[Any, Any] | None = None
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy in the host's memory, the same each time."""
@@ -47,7 +63,7 @@ class Bound:
         self._unwaited = module.RunOptions()
         self._unwaited.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._waits = False
-        self._holders: list[weakref.ref[Left]] = []
+        self._holders: list[weakref.ref[OnGpu]] = []
 
     def _place(self, name: str, value: Any) -> None:
         """A place for an input on the GPU, if it is of numbers that CuPy knows."""
@@ -73,11 +89,11 @@ class Bound:
 
     @property
     def free(self) -> bool:
-        """True where nobody holds what the last run left."""
+        """True where nobody holds what lies in the memory that the next run writes to."""
         return all(holder() is None for holder in self._holders)
 
-    def run(self, feeds: Mapping[str, Any]) -> list[Left]:
-        """The outputs, in the order in which they were bound."""
+    def run(self, feeds: Mapping[str, Any]) -> tuple[list[Any], dict[str, OnGpu]]:
+        """The outputs, in the order in which they were bound, and the inputs in their places."""
         for name, value in feeds.items():
             if name in self._places:
                 self._places[name].set(on_host(value), stream=self.gpu.stream)
@@ -85,6 +101,9 @@ class Bound:
                 self.binding.bind_ortvalue_input(name, value)
         self.session.run_with_iobinding(self.binding, None if self._waits else self._unwaited)
         self.runs += 1
-        values = [Left(value, self.gpu) for value in self.binding.get_outputs()]
-        self._holders = [weakref.ref(value) for value in values]
-        return values
+        values = [
+            Left(value, self.gpu) if lies_on_gpu(value) else value for value in self.binding.get_outputs()
+        ]
+        placed = {name: OnGpu(feeds[name], place.data.ptr) for name, place in self._places.items()}
+        self._holders = [weakref.ref(value) for value in (*values, *placed.values())]
+        return values, placed

@@ -79,7 +79,8 @@ class Forward:
         computed = list(dict.fromkeys(name for name in names if name not in feeds))
         if computed:
             session = self._session(computed, feeds)
-            raw.update(zip(computed, self.runtime.run(session, computed, raw), strict=True))
+            values, placed = self.runtime.ran(session, computed, raw)
+            raw = {**raw, **placed, **dict(zip(computed, values, strict=True))}
         return Record(raw)
 
     def outputs(self, feeds: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class ForwardGraph(Bound):
         self._thread = get_ident()  # whose graph onnxruntime keeps
         nothing = {name: np.zeros_like(on_host(value)) for name, value in feeds.items()}
         super().run({name: module.OrtValue.ortvalue_from_numpy(array) for name, array in nothing.items()})
-        for ours, theirs in zip(self.run(feeds), expected, strict=True):
+        for ours, theirs in zip(self.run(feeds)[0], expected, strict=True):
             _compare(ours.numpy(), theirs.numpy())
 
     @property
