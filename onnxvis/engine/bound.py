@@ -14,10 +14,10 @@ __all__ = ["Bound", "Left", "OnGpu"]
 
 
 class OnGpu:
-    """An OrtValue, whose attributes these are too, at an address on the GPU."""
+    """An OrtValue, whose attributes these are too, at an address on the GPU that ``memory`` keeps."""
 
-    def __init__(self, value: Any, address: int) -> None:
-        self.value, self.address = value, address
+    def __init__(self, value: Any, address: int, memory: Any) -> None:
+        self.value, self.address, self.memory = value, address, memory
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.value, name)
@@ -35,7 +35,7 @@ class Left(OnGpu):
     """An OrtValue that a run left on the GPU, where it may still be computed: who reads its numbers waits."""
 
     def __init__(self, value: Any, gpu: Gpu) -> None:
-        super().__init__(value, value.data_ptr() if value.is_tensor() else 0)
+        super().__init__(value, value.data_ptr(), value)
         self.gpu = gpu
         self._numbers: np.ndarray[Any, Any] | None = None
 
@@ -104,6 +104,6 @@ class Bound:
         values = [
             Left(value, self.gpu) if lies_on_gpu(value) else value for value in self.binding.get_outputs()
         ]
-        placed = {name: OnGpu(feeds[name], place.data.ptr) for name, place in self._places.items()}
+        placed = {n: OnGpu(feeds[n], place.data.ptr, place) for n, place in self._places.items()}
         self._holders = [weakref.ref(value) for value in (*values, *placed.values())]
         return values, placed

@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import weakref
 from threading import Thread
 
 import numpy as np
@@ -14,7 +15,7 @@ from onnx import helper
 
 import onnxvis
 from onnxvis.engine import bindings
-from onnxvis.engine.bound import Left
+from onnxvis.engine.bound import Bound, Left
 from onnxvis.engine.device import DeviceExecutor
 from onnxvis.engine.forward import Record
 from onnxvis.engine.runtime import Runtime
@@ -293,6 +294,31 @@ def test_who_reads_an_output_waits_for_it_once(monkeypatch):
     left = Left(OnDevice(on_device(np.ones(3)).value, readable=True), gpu)
     assert tuple(left.shape()) == (3,) and not waits
     assert left.numpy().tolist() == left.numpy().tolist() == [1, 1, 1] and len(waits) == 1
+
+
+def test_an_input_in_its_place_holds_that():
+    """Also when its binding is gone."""
+    gpu, kept = stand_in_ops().gpu, onnxruntime.OrtValue.ortvalue_from_numpy(np.ones(2, np.float32))
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Neg", ["x"], ["y"])], "g",
+            [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2])],
+            [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2])],
+        ),
+        opset_imports=[helper.make_opsetid("", 13)], ir_version=8,
+    )  # fmt: skip
+    inner = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    bound = Bound(onnxruntime, Session(inner, []), gpu, {"x": kept})
+    bound.output("y")
+    (y,), placed = bound.run({"x": kept})
+    assert y.numpy().tolist() == [-1, -1] and not bound.free
+    memory = weakref.ref(bound._places["x"])
+    del bound
+    gc.collect()
+    assert memory() is not None and gpu.download(gpu.tensor(placed["x"])).tolist() == [1, 1]
+    del placed
+    gc.collect()
+    assert memory() is None
 
 
 def test_a_run_waits_where_an_output_is_the_hosts(session, cuda):
