@@ -36,14 +36,15 @@ def load(
 ) -> Model:
     """Open a CNN saved as ONNX.
 
-    ``source``: a path, ``"zoo:NAME"``, bytes, or an onnx.ModelProto.  ``device``: "auto", "cpu" or
-    "cuda".  ``preprocess``: a preset's name, a Preprocess or its settings, a .json or .toml file; None:
-    what the model's metadata or side file says, else 0..1 (0..255 for a net that takes bytes).
-    ``threads``: for onnxruntime (None: one a core).  ``executor`` of backward passes: "auto", "compiled",
-    "host", or "device" (a GPU; with device="auto" the forward pass stays on the CPU).  ``precision`` of
-    convolutions and matrix products on a GPU: "float32", "tf32" or "float16".  ``labels``: names of the
-    classes.  ``functions``: definitions of operators that onnxruntime does not know, each an
-    onnx.FunctionProto or its text; ``custom_ops``: libraries of such operators, as onnxruntime loads them.
+    ``source``: a path, ``"zoo:NAME"``, bytes, or an onnx.ModelProto.  ``device``: "cpu", "cuda", or "auto",
+    the GPU where onnxruntime and CuPy both find one.  ``preprocess``: a preset's name, a Preprocess or its
+    settings, a .json or .toml file; None: what the model's metadata or side file says, else 0..1 (0..255
+    for a net that takes bytes).  ``threads``: for onnxruntime (None: one a core).  ``executor`` of backward
+    passes: "auto", "compiled" or "host" (both on a CPU, unless device="cuda"), or "device" (a GPU, also
+    where onnxruntime has only the CPU).  ``precision`` of convolutions and matrix products on a GPU:
+    "float32", "tf32" or "float16".  ``labels``: names of the classes.  ``functions``: definitions of
+    operators that onnxruntime does not know, each an onnx.FunctionProto or its text; ``custom_ops``:
+    libraries of such operators, as onnxruntime loads them.
 
     Raises ModelError where the model cannot be read or run, MissingRuntimeError without onnxruntime.
     """
@@ -52,6 +53,8 @@ def load(
         preprocess = entry.preprocess if preprocess is None else preprocess
         labels = entry.labels if labels is None and isinstance(entry.labels, tuple) else labels
         source = zoo.get(entry.name, progress=True)
+    if device == "auto" and executor in ("compiled", "host"):
+        device = "cpu"
     runtime = Runtime(device, threads, precision, custom_ops)
     engine = Engine(read_model(source, functions), runtime, executor)
     found, origin = _preprocess(preprocess, engine)

@@ -7,11 +7,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from copy import copy
+from functools import cache
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto, ValueInfoProto, helper
 
 from onnxvis.errors import MissingRuntimeError, ModelError, OnnxvisError, UsageError
 from onnxvis.ops.device import PRECISIONS, find_gpu
@@ -58,7 +60,7 @@ class Session:
 class Runtime:
     """Builds and runs sessions on one device with a number of threads (None: one a core).
 
-    ``device``: "cpu", "cuda", or "auto", which is the CPU: no GPU has run this version yet (docs/gpu.md).
+    ``device``: "cpu", "cuda", or "auto": the GPU where onnxruntime and CuPy both compute on one.
     ``precision``: of float32 convolutions and products on a GPU, see ``ops.device.PRECISIONS``.
     ``custom_ops``: libraries with operators that onnxruntime does not have.
     """
@@ -85,7 +87,8 @@ class Runtime:
         self._check_libraries()
         if device == "cuda":
             self._check_available()
-            self._preload()
+        if device == "cuda" or (device == "auto" and _computes_on_gpu(self.module)):
+            _preload(self.module)
             self.device = "cuda"
             self.gpu = find_gpu()
             self._turn = self.gpu.lock  # its stream is the one that others capture
@@ -117,13 +120,6 @@ class Runtime:
                 f"{', '.join(available)}; run: pip uninstall onnxruntime, then {GPU_INSTALL}; or use "
                 "executor='device' alone, which walks back on the GPU what the CPU computed"
             )
-
-    def _preload(self) -> None:
-        """CUDA's libraries and cuDNN from pip's packages, where onnxruntime does not look by itself."""
-        preload = getattr(self.module, "preload_dlls", None)
-        if preload is not None:
-            with redirect_stdout(StringIO()):  # it prints what it does not find, which may be elsewhere
-                preload()
 
     def _cuda_options(self) -> dict[str, str]:
         """One stream with CuPy, memory as it is needed, and TF32 only where it was asked for.
@@ -249,6 +245,35 @@ class Runtime:
         # process that did not ask for it fails: not for a library to decide.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return options
+
+
+@cache
+def _computes_on_gpu(module: Any) -> bool:
+    """Whether onnxruntime and CuPy both find a GPU, and what they need to compute on it."""
+    if CUDA not in module.get_available_providers():
+        return False
+    try:
+        find_gpu()
+    except MissingRuntimeError:
+        return False
+    _preload(module)
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["y"])], "one", [value], [ValueInfoProto(name="y")]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    options = module.SessionOptions()
+    options.log_severity_level = 4
+    session = module.InferenceSession(model.SerializeToString(), options, providers=[CUDA, CPU])
+    return CUDA in session.get_providers()
+
+
+def _preload(module: Any) -> None:
+    """CUDA's libraries and cuDNN from pip's packages, where onnxruntime does not look by itself."""
+    preload = getattr(module, "preload_dlls", None)
+    if preload is not None:
+        with redirect_stdout(StringIO()):  # it prints what it does not find, which may be elsewhere
+            preload()
 
 
 def out_of_memory(which: str, shapes: Iterable[tuple[int, ...]], why: object) -> OnnxvisError:

@@ -18,7 +18,7 @@ from onnxvis.engine import bindings
 from onnxvis.engine.bound import Bound, Left
 from onnxvis.engine.device import DeviceExecutor
 from onnxvis.engine.forward import Record
-from onnxvis.engine.runtime import Runtime
+from onnxvis.engine.runtime import Runtime, _computes_on_gpu
 from onnxvis.errors import MissingRuntimeError, OnnxvisError
 
 from .compiling import GPP, WHY
@@ -203,6 +203,7 @@ def cuda(monkeypatch, with_gpu):
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr("onnxvis.engine.runtime.find_gpu", lambda: stand_in_ops().gpu)
+    monkeypatch.setattr("onnxvis.engine.runtime._computes_on_gpu", _computes_on_gpu.__wrapped__)
     return asked
 
 
@@ -278,6 +279,28 @@ def test_cuda_that_fell_back_to_the_cpu_is_an_error(cuda):
     model = onnxvis.load(small_cnn(), device="cuda")
     with pytest.raises(MissingRuntimeError, match="fell back to CPUExecutionProvider"):
         model.run(np.zeros((1, 3, 12, 12), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("providers", "executor", "device"),
+    [
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], "auto", "cuda"),
+        (["CUDAExecutionProvider", "CPUExecutionProvider"], "compiled", "cpu"),
+        (["CPUExecutionProvider"], "auto", "cpu"),
+        (["CPUExecutionProvider"], "device", "cpu+cuda"),
+    ],
+)
+def test_by_itself_it_takes_a_gpu_that_computes(cuda, providers, executor, device):
+    cuda["providers"] = providers
+    assert onnxvis.load(small_cnn(), executor=executor).device == device
+
+
+def test_by_itself_it_does_without_a_gpu(cuda, monkeypatch):
+    def missing():
+        raise MissingRuntimeError("no GPU")
+
+    monkeypatch.setattr("onnxvis.engine.runtime.find_gpu", missing)
+    assert onnxvis.load(small_cnn()).device == "cpu"
 
 
 def test_an_onnxruntime_without_cuda_is_an_error(with_gpu):
