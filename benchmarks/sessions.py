@@ -81,10 +81,10 @@ class Watched(Runtime):
         self._sessions.append(_Session(session, part, {} if part == FORWARD else _layers(model)))
         return session
 
-    def run(self, session: Any, *arguments: Any) -> list[Any]:
+    def ran(self, session: Any, *arguments: Any) -> Any:
         held = next(held for held in self._sessions if held.session is session)
         start = time.perf_counter()
-        results = super().run(session, *arguments)
+        results = super().ran(session, *arguments)
         held.seconds.append(time.perf_counter() - start)
         self.runs.append((held.part, held.seconds[-1]))
         return results
