@@ -1,4 +1,5 @@
-// The CUDA words that kernels/*.cu use, for g++: a launch is a loop over blocks and threads, one at a time.
+// The CUDA words that kernels/*.cu use, for g++: a launch is a loop over blocks and threads, one at a time, or with
+// SHIM_TOGETHER over blocks only, whose threads wait for each other.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -8,6 +9,7 @@
 
 #define __global__
 #define __device__
+#define __launch_bounds__(...)
 
 struct ShimAxis {
     unsigned x;
@@ -51,15 +53,22 @@ void shim_call(void (*kernel)(A...), void** arguments, std::index_sequence<N...>
     kernel(*static_cast<std::remove_const_t<A>*>(arguments[N])...);
 }
 
+#ifdef SHIM_TOGETHER
+#include "fibers.h"
+#endif
+
 template <typename... A>
-void shim_launch(void (*kernel)(A...), unsigned blocks, unsigned threads, void** arguments) {
+void shim_launch(void (*kernel)(A...), unsigned blocks, unsigned threads, unsigned shared_bytes, void** arguments) {
     gridDim.x = blocks;
     blockDim.x = threads;
+    auto body = [=] { shim_call(kernel, arguments, std::index_sequence_for<A...>()); };
+#ifdef SHIM_TOGETHER
+    shim_together([](void* given) { (*static_cast<decltype(body)*>(given))(); }, &body, shared_bytes);
+#else
     for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
-        for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) {
-            shim_call(kernel, arguments, std::index_sequence_for<A...>());
-        }
+        for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) body();
     }
+#endif
 }
 
 // Bytes of each parameter, negative for pointers.

@@ -107,16 +107,24 @@ class _Module:
         self.kernels = compiled(code, options, name_expressions)
 
     def get_function(self, name: str) -> Callable[..., None]:
-        kernel = self.kernels[name]
+        return _Kernel(self.kernels[name], name)
 
-        def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
-            assert 0 < grid[0] <= 2**31 - 1 and 0 < block[0] <= 1024
-            LAUNCHED.append(name)
-            kernel(grid[0], block[0], arguments)
-            if _recorded is not None:
-                _recorded.append(lambda: kernel(grid[0], block[0], arguments))
 
-        return launch
+class _Kernel:
+    """RawKernel."""
+
+    def __init__(self, kernel: Callable[..., None], name: str) -> None:
+        self.kernel, self.name, self.max_dynamic_shared_size_bytes = kernel, name, 49152
+
+    def __call__(
+        self, grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], *, shared_mem: int = 0
+    ) -> None:
+        assert 0 < grid[0] <= 2**31 - 1 and 0 < block[0] <= 1024
+        assert 0 <= shared_mem <= self.max_dynamic_shared_size_bytes <= 101376  # of compute capability 8.6
+        LAUNCHED.append(self.name)
+        self.kernel(grid[0], block[0], arguments, shared_mem)
+        if _recorded is not None:
+            _recorded.append(lambda: self.kernel(grid[0], block[0], arguments, shared_mem))
 
 
 LAUNCHED: list[str] = []
@@ -209,6 +217,13 @@ def _borrow(shape: Any, dtype: Any, memptr: Any) -> DeviceArray:
     return np.frombuffer(bytes_, dtype).reshape(shape).view(DeviceArray)
 
 
+class _Device(nullcontext[None]):
+    compute_capability = "90"
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+
+
 class _NdarrayMeta(type):
     """Arrays are instances of ``cupy.ndarray``, which called makes one of borrowed memory."""
 
@@ -231,7 +246,7 @@ def cupy() -> Any:
     )  # fmt: skip
     memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
     cuda = SimpleNamespace(
-        Device=lambda index: nullcontext(),
+        Device=_Device,
         Stream=_Stream,
         MemoryPool=_Pool,
         using_allocator=lambda malloc: nullcontext(),

@@ -7,7 +7,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, cached_property
 from threading import RLock
 from typing import Any
 
@@ -30,7 +30,6 @@ DTYPES = {
     "tensor(int64)": "int64", "tensor(uint8)": "uint8", "tensor(uint16)": "uint16",
     "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
 }  # fmt: skip
-Function = Callable[[tuple[int], tuple[int], tuple[Any, ...]], None]
 
 
 def lies_on_gpu(value: Any) -> bool:
@@ -86,7 +85,7 @@ class Gpu:
         # While a CUDA graph is captured: the constants that it reads, which must live as long as it does.
         self.held: list[Any] | None = None
         self._modules: dict[tuple[str, str], Any] = {}
-        self._functions: dict[str, Function] = {}
+        self._functions: dict[str, Any] = {}
         self._large: dict[int, tuple[weakref.ref[Any], Any]] = {}
         self._small: OrderedDict[Any, Any] = OrderedDict()
 
@@ -113,6 +112,11 @@ class Gpu:
 
         return cuda.MemoryPool(allocate)
 
+    @cached_property
+    def capability(self) -> int:
+        """The compute capability, times 10: 90 for an H100."""
+        return int(self.xp.cuda.Device(self.index).compute_capability)
+
     # ---- kernels ---------------------------------------------------------------------------------
 
     def launch(self, kernel: str, dtype: Any, variant: str, count: int, *arguments: Any) -> None:
@@ -121,7 +125,16 @@ class Gpu:
             blocks = min(-(-count // self.THREADS), self.BLOCKS)
             self._function(kernel, dtype, variant)((blocks,), (self.THREADS,), arguments)
 
-    def _function(self, kernel: str, dtype: Any, variant: str) -> Function:
+    def launch_blocks(
+        self, kernel: str, dtype: Any, variant: str, blocks: int, threads: int, shared: int, *arguments: Any
+    ) -> None:
+        """Run a kernel whose blocks are of so many threads and share so many bytes."""
+        function = self._function(kernel, dtype, variant)
+        if function.max_dynamic_shared_size_bytes < shared:
+            function.max_dynamic_shared_size_bytes = shared
+        function((blocks,), (threads,), arguments, shared_mem=shared)
+
+    def _function(self, kernel: str, dtype: Any, variant: str) -> Any:
         name = expression(kernel, dtype, variant)
         if name not in self._functions:
             self._functions[name] = self._module(KERNELS[kernel].file, dtype).get_function(name)

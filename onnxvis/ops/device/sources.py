@@ -18,13 +18,21 @@ NUMBERS = {"float32": "float", "float64": "double", "float16": "Half"}
 
 
 class Kernel(NamedTuple):
-    """A template over the type of numbers and, where there are ``variants``, a second argument."""
+    """A template over the type of numbers, ``dtypes``, and what each of the ``variants`` adds to it."""
 
     file: str
     variants: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = tuple(NUMBERS)
 
 
 _INDEXED = ("int", "long long")
+# The blocks of kernels/convolve.cu, how they are loaded, and what becomes of a sum.
+_TILES = tuple(
+    f"{rows}, {columns}, {wide}, {end}"
+    for rows, columns in ((128, 128), (64, 128), (64, 64))
+    for wide in ("false", "true")
+    for end in ("PLAIN", "TIMES", "QUOTIENT")
+)
 KERNELS = {
     "rectify": Kernel("rectifier.cu", ("GRADIENT", "DECONVNET", "GUIDED")),
     "between": Kernel("rectifier.cu"),
@@ -39,6 +47,8 @@ KERNELS = {
     "im2col": Kernel("im2col.cu", _INDEXED),
     "col2im": Kernel("col2im.cu", _INDEXED),
     "put": Kernel("put.cu", _INDEXED),
+    "convolve": Kernel("convolve.cu", _TILES, ("float32",)),
+    "by_offset": Kernel("convolve.cu", ("false", "true"), ("float32",)),
 }
 
 
@@ -49,11 +59,11 @@ def expression(kernel: str, dtype: Any, variant: str = "") -> str:
 
 
 def expressions(file: str, dtype: Any) -> tuple[str, ...]:
-    """All kernels of a file, instantiated for one type of numbers."""
+    """All kernels of a file that there are for one type of numbers, instantiated."""
     return tuple(
         expression(name, dtype, variant)
         for name, kernel in KERNELS.items()
-        if kernel.file == file
+        if kernel.file == file and np.dtype(dtype).name in kernel.dtypes
         for variant in kernel.variants or ("",)
     )
 

@@ -1,0 +1,192 @@
+// Blocks whose threads wait for each other, for g++: each thread is a fiber, and they take turns.
+//
+// Shared memory starts as NaN.  What is asked to be copied there makes its place NaN at once, and arrives when it is
+// waited for, so that a missing wait, barrier or stage shows.  A tensor core's products are those of numbers without
+// their last 13 bits, and every sum is rounded towards 0, which is worse than what GPUs do.
+#pragma once
+#include <ucontext.h>
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <limits>
+#include <vector>
+
+struct ShimCopy {
+    float *to;
+    const float* from;
+    int numbers;
+    bool given;
+};
+
+struct ShimFiber {
+    ucontext_t context;
+    bool ended;
+    std::vector<ShimCopy> open;
+    std::deque<std::vector<ShimCopy>> groups;
+};
+
+// What the lanes of a warp brought to a product, and how many of them are there.
+struct ShimWarp {
+    float a[32][4], b[32][2], sum[32][4];
+    unsigned arrived, round;
+};
+
+static ucontext_t shim_scheduler;
+static std::vector<ShimFiber> shim_fibers;
+static std::vector<ShimWarp> shim_warps;
+static unsigned shim_arrived, shim_round, shim_idle;
+static float* shim_shared;
+static std::size_t shim_shared_numbers;
+
+[[noreturn]] static void shim_fail(const char* what) {
+    std::fprintf(stderr, "block %u, thread %u: %s\n", blockIdx.x, threadIdx.x, what);
+    std::abort();
+}
+
+// The other threads' turn, until they have come as far.
+static void shim_until(const unsigned& round, unsigned mine) {
+    while (round == mine) {
+        if (++shim_idle > 2 * blockDim.x) shim_fail("waits for a thread that does not come");
+        swapcontext(&shim_fibers[threadIdx.x].context, &shim_scheduler);
+    }
+    shim_idle = 0;
+}
+
+static void __syncthreads() {
+    const unsigned mine = shim_round;
+    if (++shim_arrived == blockDim.x) {
+        shim_arrived = 0;
+        ++shim_round;
+    }
+    shim_until(shim_round, mine);
+}
+
+// ---- tensor cores -----------------------------------------------------------------------------------
+
+static unsigned __float_as_uint(float x) {
+    unsigned bits;
+    std::memcpy(&bits, &x, 4);
+    return bits;
+}
+
+static float __uint_as_float(unsigned bits) {
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return x;
+}
+
+// x + a·b, rounded towards 0.
+static float shim_add_product(float x, float a, float b) {
+    a = __uint_as_float(__float_as_uint(a) & 0xffffe000u);
+    b = __uint_as_float(__float_as_uint(b) & 0xffffe000u);
+    const double exact = static_cast<double>(x) + static_cast<double>(a) * b;
+    const float near = static_cast<float>(exact);
+    return std::fabs(static_cast<double>(near)) > std::fabs(exact) ? std::nextafterf(near, 0.0f) : near;
+}
+
+static void shim_multiply(ShimWarp& warp) {
+    for (int row = 0; row < 16; ++row) {
+        for (int column = 0; column < 8; ++column) {
+            float& sum = warp.sum[row % 8 * 4 + column / 2][row / 8 * 2 + column % 2];
+            for (int k = 0; k < 8; ++k) {
+                const float a = warp.a[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2];
+                sum = shim_add_product(sum, a, warp.b[column * 4 + k % 4][k / 4]);
+            }
+        }
+    }
+}
+
+static void shim_multiply_tiles(float (&sum)[4], const float (&a)[4], const float (&b)[2]) {
+    ShimWarp& warp = shim_warps[threadIdx.x / 32];
+    const unsigned lane = threadIdx.x % 32, mine = warp.round;
+    std::memcpy(warp.a[lane], a, sizeof(a));
+    std::memcpy(warp.b[lane], b, sizeof(b));
+    std::memcpy(warp.sum[lane], sum, sizeof(sum));
+    if (++warp.arrived == 32) {
+        shim_multiply(warp);
+        warp.arrived = 0;
+        ++warp.round;
+    }
+    shim_until(warp.round, mine);
+    std::memcpy(sum, warp.sum[lane], sizeof(sum));
+}
+
+// ---- shared memory ----------------------------------------------------------------------------------
+
+static float* shim_place(int address, int numbers) {
+    if (address < 0 || address % (4 * numbers) || address / 4 + numbers > static_cast<int>(shim_shared_numbers)) {
+        shim_fail("shared memory is not there, or not aligned");
+    }
+    return shim_shared + address / 4;
+}
+
+static void shim_load_shared(float (&to)[4], int address) { std::memcpy(to, shim_place(address, 4), 16); }
+
+static void shim_copy_later(int to, const float* from, int numbers, bool given) {
+    if (given && reinterpret_cast<std::uintptr_t>(from) % (4 * numbers)) shim_fail("what is copied is not aligned");
+    float* const place = shim_place(to, numbers);
+    for (int i = 0; i < numbers; ++i) place[i] = std::numeric_limits<float>::quiet_NaN();
+    shim_fibers[threadIdx.x].open.push_back({place, from, numbers, given});
+}
+
+static void shim_close_copies() {
+    ShimFiber& fiber = shim_fibers[threadIdx.x];
+    fiber.groups.push_back(std::move(fiber.open));
+    fiber.open.clear();
+}
+
+static void shim_wait_for_copies(unsigned but) {
+    auto& groups = shim_fibers[threadIdx.x].groups;
+    for (; groups.size() > but; groups.pop_front()) {
+        for (const ShimCopy& copy : groups.front()) {
+            for (int i = 0; i < copy.numbers; ++i) copy.to[i] = copy.given ? copy.from[i] : 0.0f;
+        }
+    }
+}
+
+// ---- launches ---------------------------------------------------------------------------------------
+
+static void (*shim_body)(void*);
+static void* shim_given;
+
+static void shim_start() {
+    shim_body(shim_given);
+    shim_fibers[threadIdx.x].ended = true;
+    shim_idle = 0;
+    swapcontext(&shim_fibers[threadIdx.x].context, &shim_scheduler);
+}
+
+static void shim_block(char* stacks, std::size_t stack) {
+    shim_fibers.assign(blockDim.x, {});
+    shim_warps.assign((blockDim.x + 31) / 32, {});
+    shim_arrived = 0;
+    for (std::size_t i = 0; i < shim_shared_numbers; ++i) shim_shared[i] = std::numeric_limits<float>::quiet_NaN();
+    for (unsigned i = 0; i < blockDim.x; ++i) {
+        ucontext_t& context = shim_fibers[i].context;
+        getcontext(&context);
+        context.uc_stack.ss_sp = stacks + i * stack;
+        context.uc_stack.ss_size = stack;
+        makecontext(&context, shim_start, 0);
+    }
+    for (unsigned left = blockDim.x; left;) {
+        for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) {
+            if (shim_fibers[threadIdx.x].ended) continue;
+            swapcontext(&shim_scheduler, &shim_fibers[threadIdx.x].context);
+            left -= shim_fibers[threadIdx.x].ended;
+        }
+    }
+}
+
+// body(given) by all threads of all blocks.
+static void shim_together(void (*body)(void*), void* given, unsigned shared_bytes) {
+    constexpr std::size_t STACK = 32768;
+    std::vector<char> stacks(blockDim.x * STACK);
+    std::vector<float> shared(shared_bytes / 4 + 4);
+    shim_shared = reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(shared.data()) + 15) & ~std::uintptr_t(15));
+    shim_shared_numbers = shared_bytes / 4;
+    shim_body = body;
+    shim_given = given;
+    for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) shim_block(stacks.data(), STACK);
+}
