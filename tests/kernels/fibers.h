@@ -1,17 +1,19 @@
 // Blocks whose threads wait for each other, for g++: each thread is a fiber, and they take turns.
 //
-// Shared memory starts as NaN.  What is asked to be copied there makes its place NaN at once, and arrives when it is
-// waited for, so that a missing wait, barrier or stage shows.  A tensor core's products are those of numbers without
+// Shared memory starts as nonsense.  What is asked to be copied there makes its place nonsense at once, and arrives when
+// it is waited for, so that a missing wait, barrier or stage shows.  A tensor core's products are those of numbers without
 // their last 13 bits, and every sum is rounded towards 0, which is worse than what GPUs do.
 #pragma once
+#include <setjmp.h>
 #include <ucontext.h>
 
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
-#include <limits>
 #include <vector>
+
+constexpr float SHIM_NONSENSE = 1e9f;  // which no kernel can tell, as it can NaN, from a number
 
 struct ShimCopy {
     float *to;
@@ -21,8 +23,8 @@ struct ShimCopy {
 };
 
 struct ShimFiber {
-    ucontext_t context;
-    bool ended;
+    jmp_buf resumed;
+    bool started, ended;
     std::vector<ShimCopy> open;
     std::deque<std::vector<ShimCopy>> groups;
 };
@@ -33,7 +35,7 @@ struct ShimWarp {
     unsigned arrived, round;
 };
 
-static ucontext_t shim_scheduler;
+static jmp_buf shim_scheduler;
 static std::vector<ShimFiber> shim_fibers;
 static std::vector<ShimWarp> shim_warps;
 static unsigned shim_arrived, shim_round, shim_idle;
@@ -49,7 +51,7 @@ static std::size_t shim_shared_numbers;
 static void shim_until(const unsigned& round, unsigned mine) {
     while (round == mine) {
         if (++shim_idle > 2 * blockDim.x) shim_fail("waits for a thread that does not come");
-        swapcontext(&shim_fibers[threadIdx.x].context, &shim_scheduler);
+        if (!_setjmp(shim_fibers[threadIdx.x].resumed)) _longjmp(shim_scheduler, 1);
     }
     shim_idle = 0;
 }
@@ -77,13 +79,13 @@ static float __uint_as_float(unsigned bits) {
     return x;
 }
 
-// x + a·b, rounded towards 0.
-static float shim_add_product(float x, float a, float b) {
-    a = __uint_as_float(__float_as_uint(a) & 0xffffe000u);
-    b = __uint_as_float(__float_as_uint(b) & 0xffffe000u);
-    const double exact = static_cast<double>(x) + static_cast<double>(a) * b;
+static float shim_cut(float x) { return __uint_as_float(__float_as_uint(x) & 0xffffe000u); }
+
+// Rounded towards 0, infinity apart.
+static float shim_towards_zero(double exact) {
     const float near = static_cast<float>(exact);
-    return std::fabs(static_cast<double>(near)) > std::fabs(exact) ? std::nextafterf(near, 0.0f) : near;
+    const bool beyond = std::fabs(static_cast<double>(near)) > std::fabs(exact) && !std::isinf(near);
+    return beyond ? __uint_as_float(__float_as_uint(near) - 1) : near;
 }
 
 static void shim_multiply(ShimWarp& warp) {
@@ -91,8 +93,8 @@ static void shim_multiply(ShimWarp& warp) {
         for (int column = 0; column < 8; ++column) {
             float& sum = warp.sum[row % 8 * 4 + column / 2][row / 8 * 2 + column % 2];
             for (int k = 0; k < 8; ++k) {
-                const float a = warp.a[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2];
-                sum = shim_add_product(sum, a, warp.b[column * 4 + k % 4][k / 4]);
+                const double a = warp.a[row % 8 * 4 + k % 4][row / 8 + k / 4 * 2];
+                sum = shim_towards_zero(sum + a * warp.b[column * 4 + k % 4][k / 4]);
             }
         }
     }
@@ -101,8 +103,8 @@ static void shim_multiply(ShimWarp& warp) {
 static void shim_multiply_tiles(float (&sum)[4], const float (&a)[4], const float (&b)[2]) {
     ShimWarp& warp = shim_warps[threadIdx.x / 32];
     const unsigned lane = threadIdx.x % 32, mine = warp.round;
-    std::memcpy(warp.a[lane], a, sizeof(a));
-    std::memcpy(warp.b[lane], b, sizeof(b));
+    for (int i = 0; i < 4; ++i) warp.a[lane][i] = shim_cut(a[i]);
+    for (int i = 0; i < 2; ++i) warp.b[lane][i] = shim_cut(b[i]);
     std::memcpy(warp.sum[lane], sum, sizeof(sum));
     if (++warp.arrived == 32) {
         shim_multiply(warp);
@@ -127,7 +129,7 @@ static void shim_load_shared(float (&to)[4], int address) { std::memcpy(to, shim
 static void shim_copy_later(int to, const float* from, int numbers, bool given) {
     if (given && reinterpret_cast<std::uintptr_t>(from) % (4 * numbers)) shim_fail("what is copied is not aligned");
     float* const place = shim_place(to, numbers);
-    for (int i = 0; i < numbers; ++i) place[i] = std::numeric_limits<float>::quiet_NaN();
+    for (int i = 0; i < numbers; ++i) place[i] = SHIM_NONSENSE;
     shim_fibers[threadIdx.x].open.push_back({place, from, numbers, given});
 }
 
@@ -155,26 +157,34 @@ static void shim_start() {
     shim_body(shim_given);
     shim_fibers[threadIdx.x].ended = true;
     shim_idle = 0;
-    swapcontext(&shim_fibers[threadIdx.x].context, &shim_scheduler);
+    _longjmp(shim_scheduler, 1);
 }
 
-static void shim_block(char* stacks, std::size_t stack) {
+// Start a thread on its stack, or go on with it, until it waits or ends.  By jumps, since setcontext calls the system.
+static void shim_turn(char* stack, std::size_t size) {
+    ShimFiber& fiber = shim_fibers[threadIdx.x];
+    if (_setjmp(shim_scheduler)) return;
+    if (fiber.started) _longjmp(fiber.resumed, 1);
+    fiber.started = true;
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = stack;
+    context.uc_stack.ss_size = size;
+    makecontext(&context, shim_start, 0);
+    setcontext(&context);
+}
+
+static void shim_block(char* stacks, std::size_t size) {
     shim_fibers.assign(blockDim.x, {});
     shim_warps.assign((blockDim.x + 31) / 32, {});
     shim_arrived = 0;
-    for (std::size_t i = 0; i < shim_shared_numbers; ++i) shim_shared[i] = std::numeric_limits<float>::quiet_NaN();
-    for (unsigned i = 0; i < blockDim.x; ++i) {
-        ucontext_t& context = shim_fibers[i].context;
-        getcontext(&context);
-        context.uc_stack.ss_sp = stacks + i * stack;
-        context.uc_stack.ss_size = stack;
-        makecontext(&context, shim_start, 0);
-    }
-    for (unsigned left = blockDim.x; left;) {
+    for (std::size_t i = 0; i < shim_shared_numbers; ++i) shim_shared[i] = SHIM_NONSENSE;
+    for (bool left = true; left;) {
+        left = false;
         for (threadIdx.x = 0; threadIdx.x < blockDim.x; ++threadIdx.x) {
             if (shim_fibers[threadIdx.x].ended) continue;
-            swapcontext(&shim_scheduler, &shim_fibers[threadIdx.x].context);
-            left -= shim_fibers[threadIdx.x].ended;
+            shim_turn(stacks + threadIdx.x * size, size);
+            left = true;
         }
     }
 }
