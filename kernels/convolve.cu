@@ -2,9 +2,11 @@
 //
 // Result     y = weights · columns, rows × (samples × positions): column (n, o) is what window o of sample n sees.
 //            A block makes BM × BN numbers of it, each warp 64 × 32, in steps of DEPTH channels at one offset.
-// Grid       convolve: ceil(rows / BM) · ceil(columns / BN) blocks of Tile<BM, BN>::THREADS threads, rows first, and
-//            4 · Tile<BM, BN>::SHARED bytes of shared memory.  by_offset: count = chunks · DEPTH / 4 · padded.
-// Layout     x: samples × channels × size_in; y: samples × rows × size_out; weights: chunks × offsets × DEPTH ×
+//            Where that leaves too few blocks, each sums at_once channels, and add_parts what they make.
+// Grid       convolve: ceil(rows / BM) · ceil(columns / BN) blocks, rows first, by ceil(channels / at_once), where
+//            DEPTH divides at_once; Tile<BM, BN>::THREADS threads, 4 · Tile<BM, BN>::SHARED bytes of shared memory.
+//            by_offset: count = chunks · DEPTH / 4 · padded.  add_parts: count = samples · rows · positions.
+// Layout     x: samples × channels × size_in; y: parts × samples × rows × size_out; weights: chunks × offsets × DEPTH ×
 //            padded, channels in chunks of DEPTH and rows padded by 0 to a multiple of BM; contiguous, weights
 //            aligned to 16 bytes.  WIDE: the window is pointwise, 4 divides its positions, and x is aligned, too.
 // Bounds     all sizes below 2^28; what lies outside of x counts as 0 and is not read; y is written below rows and
@@ -31,9 +33,10 @@ template <int BM, int BN> struct Weights {
     int padded, from;
     Shared to;
 
-    __device__ Weights(const float* weights, int padded, int first, Shared a) : weights(weights), padded(padded) {
+    __device__ Weights(const float* weights, int padded, int above, int first, Shared a)
+        : weights(weights), padded(padded) {
         const int depth = threadIdx.x / ACROSS, row = threadIdx.x % ACROSS * 4;
-        from = held(depth * padded + first + row);
+        from = held((above + depth) * padded + first + row);
         to = held(a + (depth * Tile<BM, BN>::A + row));
     }
     // What the next step needs, into a stage of shared memory.
@@ -51,23 +54,24 @@ template <int BM, int BN> struct Weights {
 template <int BM, int BN, bool WIDE> struct Seen {
     static constexpr int COLUMNS = WIDE ? 4 : 1, ACROSS = BN / COLUMNS, APART = Tile<BM, BN>::THREADS / ACROSS;
     const float* x;
-    int plane, from, left, top, start, row = 0, column = 0;
+    int plane, left, depth, from, top, start, row = 0, column = 0;
     Shared to;
 
-    __device__ Seen(const float* x, const Geometry<int>& w, int channels, int first, int columns, Shared b)
-        : x(x), plane(w.inputs()) {
-        const int depth = threadIdx.x / ACROSS, across = threadIdx.x % ACROSS * COLUMNS;
+    __device__ Seen(const float* x, const Geometry<int>& w, int channels, int above, int left, int first, int columns,
+                    Shared b)
+        : x(x), plane(w.inputs()), left(left), depth(threadIdx.x / ACROSS) {
+        const int across = threadIdx.x % ACROSS * COLUMNS;
         const Place<int> window(w, first + across);
-        top = held(window.at[1] * w.strides[1] - w.before[1]);
+        top = window.at[1] * w.strides[1] - w.before[1];
         start = held(window.at[2] * w.strides[2] - w.before[2]);
-        from = held((window.plane * channels + depth) * plane + top * w.size_in[2] + start);
+        from = held((window.plane * channels + above + depth) * plane + top * w.size_in[2] + start);
+        top = held(first + across < columns ? top : w.size_in[1]);  // beyond the last column, all is outside
         to = held(b + (depth * Tile<BM, BN>::B + across));
-        left = held(first + across < columns ? channels - depth : 0);
     }
     __device__ void copy(int stage, const Geometry<int>& w) {
         const int down = row * w.dilations[1], right = column * w.dilations[2];
         const bool inside = below(top + down, w.size_in[1]) && below(start + right, w.size_in[2]);
-        const int some = inside ? left : 0;
+        const int some = inside ? left - depth : 0;
         const float* at = x + (from + down * w.size_in[2] + right);
 #pragma unroll
         for (int i = 0; i < DEPTH; i += APART, at += APART * plane) {
@@ -123,11 +127,11 @@ struct Sums {
     // Columns a and b of shared memory, from a thread's own depth and place on.
     __device__ void add(Shared a, int a_length, Shared b, int b_length) {
 #pragma unroll 1
-        for (int k = 0; k < DEPTH; k += 8) {
-            const Halves columns(b + k * b_length, b_length);
+        for (int k = 0; k < DEPTH; k += 8, a = a + 8 * a_length, b = b + 8 * b_length) {
+            const Halves columns(b, b_length);
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
-                const Halves rows(a + k * a_length + 32 * half, a_length);
+                const Halves rows(a + 32 * half, a_length);
 #pragma unroll
                 for (int row = 0; row < 4; row += 2) {
                     float made[4][4] = {};
@@ -156,19 +160,19 @@ struct Sums {
     }
 };
 
-// One number of the result, by float32's own sums.
-__device__ inline float summed_again(
-    const float* weights, const float* x, const Geometry<int>& w, int row, int padded, int channels, int column) {
+// One number of the result, by float32's own sums over some channels.
+__device__ inline float summed_again(const float* weights, const float* x, const Geometry<int>& w, int row, int padded,
+                                     int channels, int column, int first, int end) {
     const Place<int> window(w, column);
     float sum = 0.0f;
-    for (int c = 0; c < channels; ++c) {
-        const float* plane = x + (window.plane * channels + c) * w.inputs();
-        for (int k = 0; k < w.offsets(); ++k) {
-            const int i = window.at[1] * w.strides[1] - w.before[1] + k / w.kernel[2] * w.dilations[1];
-            const int j = window.at[2] * w.strides[2] - w.before[2] + k % w.kernel[2] * w.dilations[2];
-            const bool inside = below(i, w.size_in[1]) && below(j, w.size_in[2]);
+    for (int k = 0; k < w.offsets(); ++k) {
+        const int i = window.at[1] * w.strides[1] - w.before[1] + k / w.kernel[2] * w.dilations[1];
+        const int j = window.at[2] * w.strides[2] - w.before[2] + k % w.kernel[2] * w.dilations[2];
+        const bool inside = below(i, w.size_in[1]) && below(j, w.size_in[2]);
+        for (int c = first; c < end; ++c) {
             const int depth = (c / DEPTH * w.offsets() + k) * DEPTH + c % DEPTH;
-            sum += weights[depth * padded + row] * (inside ? plane[i * w.size_in[2] + j] : 0.0f);
+            const int at = (window.plane * channels + c) * w.inputs() + i * w.size_in[2] + j;
+            sum += weights[depth * padded + row] * (inside ? x[at] : 0.0f);
         }
     }
     return sum;
@@ -231,8 +235,8 @@ template <int END> struct Result {
 template <int BM, int BN> struct Part {
     int block_row, block_column, warp_row, warp_column, g, t;
 
-    __device__ explicit Part(int rows) {
-        const int block = held(blockIdx.x), thread = held(threadIdx.x), down = (rows + BM - 1) / BM;
+    __device__ Part(int block, int thread, int rows) {
+        const int down = (rows + BM - 1) / BM;
         block_row = block % down * BM;
         block_column = block / down * BN;
         warp_row = thread / 32 % (BM / 64) * 64;
@@ -245,37 +249,39 @@ template <int BM, int BN> struct Part {
 template <typename T, int BM, int BN, bool WIDE, int END>
 __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, 384 / Tile<BM, BN>::THREADS)
     convolve(const T* weights, const T* x, T* y, const T* r, const T* bias, double epsilon, Geometry<int> w, int rows,
-             int padded, int channels, int columns) {
+             int padded, int channels, int columns, int at_once) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
     typedef Tile<BM, BN> Block;
-    const Part<BM, BN> part(rows);
+    const Part<BM, BN> part(blockIdx.x, threadIdx.x, rows);
+    const int first = blockIdx.y * at_once, some = channels - first < at_once ? channels - first : at_once;
     const Shared shared = Shared::start(), shared_b = shared + DEPTH * Block::A;
-    Weights<BM, BN> a(weights, padded, part.block_row, shared);
-    Seen<BM, BN, WIDE> b(x, w, channels, part.block_column, columns, shared_b);
+    Weights<BM, BN> a(weights, padded, first * w.offsets(), part.block_row, shared);
+    Seen<BM, BN, WIDE> b(x, w, channels, first, some, part.block_column, columns, shared_b);
     const Shared own_a = held(shared + (part.t * Block::A + part.warp_row + 4 * part.g));
     const Shared own_b = held(shared_b + (part.t * Block::B + part.warp_column + 4 * part.g));
-    int steps = w.offsets() * ((channels + DEPTH - 1) / DEPTH), stage = 0;
-    const auto ask = [&](bool more) {
-        if (more) {
+    int left = w.offsets() * ((some + DEPTH - 1) / DEPTH), stage = 0;
+    const auto ask = [&] {
+        if (b.left > 0) {
             a.copy(stage);
             b.copy(stage, w);
         }
         close_copies();
         stage = stage + Block::STAGE < Block::SHARED ? stage + Block::STAGE : 0;
     };
-    for (int step = 0; step < STAGES - 1; ++step) ask(step < steps);
+    for (int step = 0; step < STAGES - 1; ++step) ask();
     Sums sums;
 #pragma unroll 1
-    for (; steps > 0; --steps) {
+    for (; left > 0; --left) {
         wait_for_copies<STAGES - 2>();
         __syncthreads();  // everyone's copies of this step are there, and what the step before read is free
-        ask(steps >= STAGES);
+        ask();
         sums.add(own_a + stage, Block::A, own_b + stage, Block::B);
     }
-    const Part<BM, BN> again(rows);  // rather than held all the time
+    const Part<BM, BN> again(held(blockIdx.x), held(threadIdx.x), rows);  // rather than held all the time
     const int row = again.block_row + again.warp_row + 4 * again.g;
     const int column = again.block_column + again.warp_column + 8 * again.t;
-    const Result<END> result{y, r, bias, static_cast<float>(epsilon), rows, columns, w.windows()};
+    T* const to = y + blockIdx.y * (rows * columns);
+    const Result<END> result{to, r, bias, static_cast<float>(epsilon), rows, columns, w.windows()};
     int starts[8];
 #pragma unroll
     for (int j = 0; j < 8; ++j) starts[j] = result.start(w, column + j);
@@ -283,12 +289,25 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, 384 / Tile<BM, BN>::THR
     if (sums.finite()) return;
 #pragma unroll 1
     for (int i = 0; i < 64; ++i) {
-        const int m = row + Sums::down(i / 8), start = result.start(w, column + i % 8);
+        const int m = row + Sums::down(i / 8), n = column + i % 8, start = result.start(w, n);
         if (m >= rows || start < 0) continue;
-        const float z = summed_again(weights, x, w, m, padded, channels, column + i % 8);
+        const float z = summed_again(weights, x, w, m, padded, channels, n, first, first + some);
         result.write(start + m * result.positions, m, z);
     }
 #endif
+}
+
+// The sum of parts, count numbers each, one after the other.
+template <typename T, int END>
+__global__ void add_parts(const T* parts, T* y, const T* r, const T* bias, double epsilon, int number, int rows,
+                          Divisor<int> positions, int count) {
+    GRID_STRIDE(int, i, count) {
+        T z = parts[i];
+        for (int part = 1; part < number; ++part) z += parts[part * count + i];
+        const int row = positions.quotient(i) % rows;
+        const T given = END == PLAIN ? T(0.0f) : r[i], added = END == QUOTIENT ? bias[row] : T(0.0f);
+        y[i] = finished<END>(z, given, added, static_cast<float>(epsilon));
+    }
 }
 
 // Weights as convolve takes them, from w[row of the result · row + channel · apart + offset]; FLIPPED: its offsets

@@ -43,7 +43,7 @@ static float* shim_shared;
 static std::size_t shim_shared_numbers;
 
 [[noreturn]] static void shim_fail(const char* what) {
-    std::fprintf(stderr, "block %u, thread %u: %s\n", blockIdx.x, threadIdx.x, what);
+    std::fprintf(stderr, "block %u, %u, thread %u: %s\n", blockIdx.x, blockIdx.y, threadIdx.x, what);
     std::abort();
 }
 
@@ -189,14 +189,20 @@ static void shim_block(char* stacks, std::size_t size) {
     }
 }
 
-// body(given) by all threads of all blocks.
-static void shim_together(void (*body)(void*), void* given, unsigned shared_bytes) {
-    constexpr std::size_t STACK = 32768;
-    std::vector<char> stacks(blockDim.x * STACK);
-    std::vector<float> shared(shared_bytes / 4 + 4);
-    shim_shared = reinterpret_cast<float*>((reinterpret_cast<std::uintptr_t>(shared.data()) + 15) & ~std::uintptr_t(15));
-    shim_shared_numbers = shared_bytes / 4;
-    shim_body = body;
-    shim_given = given;
-    for (blockIdx.x = 0; blockIdx.x < gridDim.x; ++blockIdx.x) shim_block(stacks.data(), STACK);
-}
+// body(given) by all threads of a block.
+class ShimTogether {
+    static constexpr std::size_t STACK = 32768;
+    std::vector<char> stacks;
+    std::vector<float> shared;
+
+  public:
+    ShimTogether(void (*body)(void*), void* given, unsigned shared_bytes)
+        : stacks(blockDim.x * STACK), shared(shared_bytes / 4 + 4) {
+        const auto start = reinterpret_cast<std::uintptr_t>(shared.data());
+        shim_shared = reinterpret_cast<float*>((start + 15) & ~std::uintptr_t(15));
+        shim_shared_numbers = shared_bytes / 4;
+        shim_body = body;
+        shim_given = given;
+    }
+    void operator()() { shim_block(stacks.data(), STACK); }
+};

@@ -11,10 +11,10 @@
 #define __device__
 #define __launch_bounds__(...)
 
-struct ShimAxis {
-    unsigned x;
+struct ShimAxes {
+    unsigned x, y;
 };
-static ShimAxis blockIdx, threadIdx, blockDim, gridDim;
+static ShimAxes blockIdx, threadIdx, blockDim, gridDim;
 
 // float16 to float32 and back (to nearest, ties to even), as the GPU's cvt instructions do.
 static float shim_float(unsigned short half) {
@@ -58,17 +58,20 @@ void shim_call(void (*kernel)(A...), void** arguments, std::index_sequence<N...>
 #endif
 
 template <typename... A>
-void shim_launch(void (*kernel)(A...), unsigned blocks, unsigned threads, unsigned shared_bytes, void** arguments) {
-    gridDim.x = blocks;
+void shim_launch(void (*kernel)(A...), ShimAxes blocks, unsigned threads, unsigned shared_bytes, void** arguments) {
+    gridDim = blocks;
     blockDim.x = threads;
     auto body = [=] { shim_call(kernel, arguments, std::index_sequence_for<A...>()); };
 #ifdef SHIM_TOGETHER
-    shim_together([](void* given) { (*static_cast<decltype(body)*>(given))(); }, &body, shared_bytes);
+    ShimTogether block([](void* given) { (*static_cast<decltype(body)*>(given))(); }, &body, shared_bytes);
 #else
-    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
+    const auto block = [&] {
         for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) body();
-    }
+    };
 #endif
+    for (blockIdx.y = 0; blockIdx.y < blocks.y; ++blockIdx.y) {
+        for (blockIdx.x = 0; blockIdx.x < blocks.x; ++blockIdx.x) block();
+    }
 }
 
 // Bytes of each parameter, negative for pointers.

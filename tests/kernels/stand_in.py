@@ -117,14 +117,14 @@ class _Kernel:
         self.kernel, self.name, self.max_dynamic_shared_size_bytes = kernel, name, 49152
 
     def __call__(
-        self, grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...], *, shared_mem: int = 0
+        self, grid: tuple[int, ...], block: tuple[int], arguments: tuple[Any, ...], *, shared_mem: int = 0
     ) -> None:
-        assert 0 < grid[0] <= 2**31 - 1 and 0 < block[0] <= 1024
+        assert 0 < grid[0] <= 2**31 - 1 and all(0 < n < 65536 for n in grid[1:]) and 0 < block[0] <= 1024
         assert 0 <= shared_mem <= self.max_dynamic_shared_size_bytes <= 101376  # of compute capability 8.6
         LAUNCHED.append(self.name)
-        self.kernel(grid[0], block[0], arguments, shared_mem)
+        self.kernel(grid, block[0], arguments, shared_mem)
         if _recorded is not None:
-            _recorded.append(lambda: self.kernel(grid[0], block[0], arguments, shared_mem))
+            _recorded.append(lambda: self.kernel(grid, block[0], arguments, shared_mem))
 
 
 LAUNCHED: list[str] = []
@@ -222,6 +222,7 @@ class _Device(nullcontext[None]):
 
     def __init__(self, index: int) -> None:
         super().__init__()
+        self.attributes = {"MultiProcessorCount": 132}
 
 
 class _NdarrayMeta(type):

@@ -126,13 +126,14 @@ class Gpu:
             self._function(kernel, dtype, variant)((blocks,), (self.THREADS,), arguments)
 
     def launch_blocks(
-        self, kernel: str, dtype: Any, variant: str, blocks: int, threads: int, shared: int, *arguments: Any
-    ) -> None:
+        self, kernel: str, dtype: Any, variant: str, blocks: tuple[int, ...], threads: int, shared: int,
+        *arguments: Any,
+    ) -> None:  # fmt: skip
         """Run a kernel whose blocks are of so many threads and share so many bytes."""
         function = self._function(kernel, dtype, variant)
         if function.max_dynamic_shared_size_bytes < shared:
             function.max_dynamic_shared_size_bytes = shared
-        function((blocks,), (threads,), arguments, shared_mem=shared)
+        function(blocks, (threads,), arguments, shared_mem=shared)
 
     def _function(self, kernel: str, dtype: Any, variant: str) -> Any:
         name = expression(kernel, dtype, variant)
