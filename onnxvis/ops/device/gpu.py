@@ -84,7 +84,7 @@ class Gpu:
             self.pool.set_limit(fraction=self.SHARE)
         # While a CUDA graph is captured: the constants that it reads, which must live as long as it does.
         self.held: list[Any] | None = None
-        self._modules: dict[tuple[str, str], Any] = {}
+        self._modules: dict[tuple[str, ...], Any] = {}
         self._functions: dict[str, Any] = {}
         self._large: dict[int, tuple[weakref.ref[Any], Any]] = {}
         self._small: OrderedDict[Any, Any] = OrderedDict()
@@ -117,6 +117,11 @@ class Gpu:
         """The compute capability, times 10: 90 for an H100."""
         return int(self.xp.cuda.Device(self.index).compute_capability)
 
+    @cached_property
+    def processors(self) -> int:
+        """How many multiprocessors there are."""
+        return int(self.xp.cuda.Device(self.index).attributes["MultiProcessorCount"])
+
     # ---- kernels ---------------------------------------------------------------------------------
 
     def launch(self, kernel: str, dtype: Any, variant: str, count: int, *arguments: Any) -> None:
@@ -136,19 +141,19 @@ class Gpu:
         function(blocks, (threads,), arguments, shared_mem=shared)
 
     def _function(self, kernel: str, dtype: Any, variant: str) -> Any:
-        name = expression(kernel, dtype, variant)
+        name, given = expression(kernel, dtype, variant), KERNELS[kernel]
         if name not in self._functions:
-            self._functions[name] = self._module(KERNELS[kernel].file, dtype).get_function(name)
+            names = (name,) if given.alone else expressions(given.file, dtype)
+            self._functions[name] = self._module(given.file, names).get_function(name)
         return self._functions[name]
 
-    def _module(self, file: str, dtype: Any) -> Any:
-        """A file's kernels for one type of numbers; CuPy keeps what it compiled in its own cache."""
-        key = (file, np.dtype(dtype).name)
-        if key not in self._modules:
-            self._modules[key] = self.xp.RawModule(
-                code=source(file), options=options(), name_expressions=expressions(file, dtype)
+    def _module(self, file: str, names: tuple[str, ...]) -> Any:
+        """Kernels of a file; CuPy keeps what it compiled in its own cache."""
+        if names not in self._modules:
+            self._modules[names] = self.xp.RawModule(
+                code=source(file), options=options(), name_expressions=names
             )
-        return self._modules[key]
+        return self._modules[names]
 
     # ---- constants -------------------------------------------------------------------------------
 

@@ -18,20 +18,25 @@ NUMBERS = {"float32": "float", "float64": "double", "float16": "Half"}
 
 
 class Kernel(NamedTuple):
-    """A template over the type of numbers, ``dtypes``, and what each of the ``variants`` adds to it."""
+    """A template over the type of numbers, ``dtypes``, and what each of the ``variants`` adds to it.
+
+    ``alone``: compiled when it is needed, rather than with what else its file holds, since that takes long.
+    """
 
     file: str
     variants: tuple[str, ...] = ()
     dtypes: tuple[str, ...] = tuple(NUMBERS)
+    alone: bool = False
 
 
 _INDEXED = ("int", "long long")
-# The blocks of kernels/convolve.cu, how they are loaded, and what becomes of a sum.
+# Of kernels/convolve.cu: what becomes of a sum; the blocks, and whether they are loaded 16 bytes at a time.
+_ENDS = ("PLAIN", "TIMES", "QUOTIENT")
 _TILES = tuple(
     f"{rows}, {columns}, {wide}, {end}"
     for rows, columns in ((128, 128), (64, 128), (64, 64))
     for wide in ("false", "true")
-    for end in ("PLAIN", "TIMES", "QUOTIENT")
+    for end in _ENDS
 )
 KERNELS = {
     "rectify": Kernel("rectifier.cu", ("GRADIENT", "DECONVNET", "GUIDED")),
@@ -47,8 +52,9 @@ KERNELS = {
     "im2col": Kernel("im2col.cu", _INDEXED),
     "col2im": Kernel("col2im.cu", _INDEXED),
     "put": Kernel("put.cu", _INDEXED),
-    "convolve": Kernel("convolve.cu", _TILES, ("float32",)),
-    "by_offset": Kernel("convolve.cu", ("false", "true"), ("float32",)),
+    "convolve": Kernel("convolve.cu", _TILES, ("float32",), alone=True),
+    "by_offset": Kernel("convolve.cu", ("false", "true"), ("float32",), alone=True),
+    "add_parts": Kernel("convolve.cu", _ENDS, ("float32",), alone=True),
 }
 
 

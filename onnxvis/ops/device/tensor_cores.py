@@ -1,8 +1,8 @@
 """Convolutions of float32 numbers by tensor cores, as precise as float32: launches of kernels/convolve.cu.
 
-There is a way for each shape of the kernel's blocks; which is fastest depends on the shapes, and has to be
-tried.  What the kernel does not take (other dtypes, groups, adjoints of strides other than 1×1 kernels',
-arrays of 2^28 numbers) has no way.
+There is a way for each shape of the kernel's blocks, and where these would be few, one in which several
+share a sum; which is fastest has to be tried.  What the kernel does not take (other dtypes, groups,
+adjoints of strides other than 1×1 kernels', arrays of 2^28 numbers) has no way.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from onnxvis.ops.primitives import Array
 from onnxvis.ops.window import Window
 
-from .geometry import SHORT, geometry, index_type
+from .geometry import LIMIT, SHORT, divisor, geometry, index_type
 
 if TYPE_CHECKING:
     from .gpu import Gpu
@@ -25,6 +25,8 @@ __all__ = ["TensorCores", "Way"]
 
 CAPABILITY = 80  # the first that multiplies TF32
 DEPTH, STAGES, SOME = 16, 3, 4  # of kernels/convolve.cu: a step, steps in shared memory, a thread's channels
+RESIDENT = 384  # threads of a multiprocessor, for which there are registers
+STEPS = 8  # that a block should take, or filling and emptying the pipeline takes longer
 
 
 class _Block(NamedTuple):
@@ -75,9 +77,21 @@ class TensorCores:
         problem = _problem(kind, w, window)
         if problem is None or not self._takes(problem, x, w, shape):
             return []
+        columns = x.shape[0] * math.prod(problem.window.size_out)
         return [
-            Way(self.gpu, block, problem) for block in BLOCKS if block.rows <= max(64, problem.rows)
+            Way(self.gpu, block, problem, at_once)
+            for block in BLOCKS
+            if block.rows <= max(64, problem.rows)
+            for at_once in self._at_once(block, problem, columns)
         ]
+
+    def _at_once(self, block: _Block, problem: _Problem, columns: int) -> list[int]:
+        """How many channels a block sums: all; or so many that the device has work, of ``STEPS`` at least."""
+        found = -(-problem.channels // DEPTH) * DEPTH
+        blocks = -(-problem.rows // block.rows) * -(-columns // block.columns)
+        parts = self.gpu.processors * RESIDENT // block.threads // blocks
+        parts = min(parts, found * problem.window.count // DEPTH // STEPS, LIMIT // (problem.rows * columns))
+        return [found, _chunks(found, parts)] if parts > 1 else [found]
 
     def _takes(self, problem: _Problem, x: Array, w: Array, shape: tuple[int, ...]) -> bool:
         window = problem.window
@@ -94,7 +108,7 @@ class TensorCores:
 
 
 def _problem(kind: str, w: Array, window: Window) -> _Problem | None:
-    filters, channels, count = *w.shape[:2], window.count
+    filters, channels, count = w.shape[0], w.shape[1], window.count
     if kind == "conv_fprop":
         return _Problem(window, filters, channels, channels * count, count, flipped=False)
     transposed = (channels, filters, count, channels * count)
@@ -117,11 +131,12 @@ def _turned(window: Window) -> Window:
 
 @dataclass(frozen=True)
 class Way:
-    """A convolution with blocks of one shape: a function of x and w."""
+    """A convolution by blocks of one kind: a function of x and w."""
 
     gpu: Gpu
     block: _Block
     problem: _Problem
+    at_once: int  # channels that a block sums
 
     def __call__(self, x: Array, w: Array) -> Array:
         return self._spread(self._run(x, w, "PLAIN"))
@@ -140,19 +155,33 @@ class Way:
     def _run(
         self, x: Array, w: Array, end: str, r: Any = None, bias: Any = None, epsilon: float = 0.0
     ) -> Array:
+        rows, size_out = self.problem.rows, self.problem.window.size_out
+        result = self.gpu.xp.empty((x.shape[0], rows, *size_out), x.dtype)
+        # Null pointers where there is no array.
+        r, bias = (np.uint64(0) if array is None else array for array in (r, bias))
+        parts = -(-self.problem.channels // self.at_once)
+        if parts == 1:
+            self._convolve(x, w, result, end, r, bias, epsilon)
+            return result
+        several = self.gpu.xp.empty((parts, *result.shape), x.dtype)
+        self._convolve(x, w, several, "PLAIN", np.uint64(0), np.uint64(0), 0.0)
+        self.gpu.launch(
+            "add_parts", x.dtype, end, result.size, several, result, r, bias, np.float64(epsilon),
+            SHORT(parts), SHORT(rows), divisor(math.prod(size_out), SHORT), SHORT(result.size),
+        )  # fmt: skip
+        return result
+
+    def _convolve(self, x: Array, w: Array, to: Array, end: str, r: Any, bias: Any, epsilon: float) -> None:
         window, rows, channels = self.problem[:3]
         padded = -(-rows // self.block.rows) * self.block.rows
         columns = x.shape[0] * math.prod(window.size_out)
-        result = self.gpu.xp.empty((x.shape[0], rows, *window.size_out), x.dtype)
         variant = f"{self.block.rows}, {self.block.columns}, {str(self._wide(x)).lower()}, {end}"
         blocks = padded // self.block.rows * -(-columns // self.block.columns)
-        r, bias = (np.uint64(0) if array is None else array for array in (r, bias))  # null pointers
         self.gpu.launch_blocks(
-            "convolve", x.dtype, variant, blocks, self.block.threads, self.block.shared,
-            self._weights(w, padded), x, result, r, bias, np.float64(epsilon), geometry(window, SHORT),
-            *map(SHORT, (rows, padded, channels, columns)),
+            "convolve", x.dtype, variant, (blocks, -(-channels // self.at_once)), self.block.threads,
+            self.block.shared, self._weights(w, padded), x, to, r, bias, np.float64(epsilon),
+            geometry(window, SHORT), *map(SHORT, (rows, padded, channels, columns, self.at_once)),
         )  # fmt: skip
-        return result
 
     def _wide(self, x: Array) -> bool:
         """True where what neighbouring windows see can be copied 16 bytes at a time."""
@@ -194,6 +223,11 @@ class Way:
             seen.append(slice(first * stride - before, max(0, last * stride - before), stride))
         result[tuple(seen)] = compact[tuple(windows)]
         return result
+
+
+def _chunks(channels: int, parts: int) -> int:
+    """A part of the channels, in whole steps."""
+    return -(-channels // (parts * DEPTH)) * DEPTH
 
 
 def _aligned(array: Array) -> bool:
