@@ -199,14 +199,12 @@ def test_what_becomes_of_the_sums(window):
         z = exact(kind, x, w, window)
         r, bias = np.float32(rng.normal(size=z.shape)), np.float32(rng.normal(size=z.shape[1]))
         given = [gpu.upload(a) for a in (x, w, r)]
-        for way in ways(gpu, kind, *given[:2], window):
-            found = gpu.download(way.times(*given))
-            assert abs(found - z * r).max() <= 1e-6 * abs(z * r).max()
-            found = gpu.download(way.quotient(*given, gpu.upload(bias), 0.5))
-            added = z + bias[:, None, None]
-            np.testing.assert_allclose(
-                found, r / (added + np.where(added >= 0, 0.5, -0.5)), rtol=1e-4, atol=1e-5
-            )
+        (way,) = [way for way in ways(gpu, kind, *given[:2], window) if way.block == (64, 64)]
+        found = gpu.download(way.times(*given))
+        assert abs(found - z * r).max() <= 1e-6 * abs(z * r).max()
+        found = gpu.download(way.quotient(*given, gpu.upload(bias), 0.5))
+        added = z + bias[:, None, None]
+        np.testing.assert_allclose(found, r / (added + np.where(added >= 0, 0.5, -0.5)), rtol=1e-4, atol=1e-5)
 
 
 def test_a_product_that_is_spread():
