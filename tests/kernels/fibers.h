@@ -10,7 +10,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <deque>
 #include <vector>
 
 constexpr float SHIM_NONSENSE = 1e9f;  // which no kernel can tell, as it can NaN, from a number
@@ -26,7 +25,7 @@ struct ShimFiber {
     jmp_buf resumed;
     bool started, ended;
     std::vector<ShimCopy> open;
-    std::deque<std::vector<ShimCopy>> groups;
+    std::vector<std::vector<ShimCopy>> groups;
 };
 
 // What the lanes of a warp brought to a product, and how many of them are there.
@@ -141,10 +140,11 @@ static void shim_close_copies() {
 
 static void shim_wait_for_copies(unsigned but) {
     auto& groups = shim_fibers[threadIdx.x].groups;
-    for (; groups.size() > but; groups.pop_front()) {
+    while (groups.size() > but) {
         for (const ShimCopy& copy : groups.front()) {
             for (int i = 0; i < copy.numbers; ++i) copy.to[i] = copy.given ? copy.from[i] : 0.0f;
         }
+        groups.erase(groups.begin());
     }
 }
 

@@ -143,7 +143,7 @@ class Gpu:
     def _function(self, kernel: str, dtype: Any, variant: str) -> Any:
         name, given = expression(kernel, dtype, variant), KERNELS[kernel]
         if name not in self._functions:
-            names = (name,) if given.alone else expressions(given.file, dtype)
+            names = (name,) if given.alone else expressions(given.file, dtype, (False,))
             self._functions[name] = self._module(given.file, names).get_function(name)
         return self._functions[name]
 

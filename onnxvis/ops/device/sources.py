@@ -53,8 +53,8 @@ KERNELS = {
     "col2im": Kernel("col2im.cu", _INDEXED),
     "put": Kernel("put.cu", _INDEXED),
     "convolve": Kernel("convolve.cu", _TILES, ("float32",), alone=True),
-    "by_offset": Kernel("convolve.cu", ("false", "true"), ("float32",), alone=True),
-    "add_parts": Kernel("convolve.cu", _ENDS, ("float32",), alone=True),
+    "by_offset": Kernel("convolve.cu", ("false", "true"), ("float32",)),
+    "add_parts": Kernel("convolve.cu", _ENDS, ("float32",)),
 }
 
 
@@ -64,12 +64,12 @@ def expression(kernel: str, dtype: Any, variant: str = "") -> str:
     return f"{kernel}<{', '.join(arguments)}>"
 
 
-def expressions(file: str, dtype: Any) -> tuple[str, ...]:
-    """All kernels of a file that there are for one type of numbers, instantiated."""
+def expressions(file: str, dtype: Any, alone: tuple[bool, ...] = (False, True)) -> tuple[str, ...]:
+    """All kernels of a file that there are for one type of numbers, instantiated; or those not ``alone``."""
     return tuple(
         expression(name, dtype, variant)
         for name, kernel in KERNELS.items()
-        if kernel.file == file and np.dtype(dtype).name in kernel.dtypes
+        if kernel.file == file and kernel.alone in alone and np.dtype(dtype).name in kernel.dtypes
         for variant in kernel.variants or ("",)
     )
 
