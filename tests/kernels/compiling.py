@@ -21,14 +21,15 @@ GUARD = 64  # numbers in front of and behind every array, which no kernel may to
 SHIFT = 0  # numbers by which arrays start behind a multiple of 16 bytes
 _FOLDER = tempfile.TemporaryDirectory(prefix="onnxvis-kernels-")
 
-Kernel = Callable[[int, int, Sequence[Any]], None]
+Kernel = Callable[[tuple[int, ...], int, Sequence[Any], int], None]
 
 
 @cache
 def compiled(code: str, options: tuple[str, ...], names: tuple[str, ...]) -> dict[str, Kernel]:
-    """The named instantiations of a source: functions of (blocks, threads, arguments)."""
+    """The named instantiations of a source: functions of (blocks, threads, arguments, shared bytes)."""
     entries = (
-        f'extern "C" void launch_{i}(unsigned b, unsigned t, void** a) {{ shim_launch(&{name}, b, t, a); }}\n'
+        f'extern "C" void launch_{i}(unsigned x, unsigned y, unsigned t, unsigned s, void** a) '
+        f"{{ shim_launch(&{name}, {{x, y}}, t, s, a); }}\n"
         f'extern "C" int parameters_{i}(int* bytes) {{ return shim_parameters(&{name}, bytes); }}\n'
         for i, name in enumerate(names)
     )
@@ -37,6 +38,8 @@ def compiled(code: str, options: tuple[str, ...], names: tuple[str, ...]) -> dic
     source, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
     source.write_text(text)
     told = ["-O1", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-shared", "-fPIC", f"-I{HERE}", *options]
+    if "__syncthreads" in code:
+        told += ["-DSHIM_TOGETHER", "-U_FORTIFY_SOURCE"]  # which forbids jumps between stacks
     command = [str(GPP), *told, "-o", str(library), str(source)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
@@ -49,12 +52,12 @@ def _kernel(library: Any, number: int, name: str) -> Kernel:
     bytes_of = (ctypes.c_int * 32)()
     parameters = bytes_of[: getattr(library, f"parameters_{number}")(bytes_of)]
 
-    def run(blocks: int, threads: int, arguments: Sequence[Any]) -> None:
+    def run(blocks: tuple[int, ...], threads: int, arguments: Sequence[Any], shared_bytes: int = 0) -> None:
         given = [_Argument(value) for value in arguments]
         sizes = [argument.size for argument in given]
         assert sizes == list(parameters), f"{name} takes parameters of {parameters} bytes, got {sizes}"
         pointers = (ctypes.c_void_p * len(given))(*(argument.pointer for argument in given))
-        getattr(library, f"launch_{number}")(blocks, threads, pointers)
+        getattr(library, f"launch_{number}")(*(*blocks, 1)[:2], threads, shared_bytes, pointers)
         for argument in given:
             argument.collect(name)
 

@@ -1,4 +1,5 @@
-// The CUDA words that kernels/*.cu use, for g++: a launch is a loop over blocks and threads, one at a time.
+// The CUDA words that kernels/*.cu use, for g++: a launch is a loop over blocks and threads, one at a time, or with
+// SHIM_TOGETHER over blocks only, whose threads wait for each other.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -8,11 +9,12 @@
 
 #define __global__
 #define __device__
+#define __launch_bounds__(...)
 
-struct ShimAxis {
-    unsigned x;
+struct ShimAxes {
+    unsigned x, y;
 };
-static ShimAxis blockIdx, threadIdx, blockDim, gridDim;
+static ShimAxes blockIdx, threadIdx, blockDim, gridDim;
 
 // float16 to float32 and back (to nearest, ties to even), as the GPU's cvt instructions do.
 static float shim_float(unsigned short half) {
@@ -51,14 +53,24 @@ void shim_call(void (*kernel)(A...), void** arguments, std::index_sequence<N...>
     kernel(*static_cast<std::remove_const_t<A>*>(arguments[N])...);
 }
 
+#ifdef SHIM_TOGETHER
+#include "fibers.h"
+#endif
+
 template <typename... A>
-void shim_launch(void (*kernel)(A...), unsigned blocks, unsigned threads, void** arguments) {
-    gridDim.x = blocks;
+void shim_launch(void (*kernel)(A...), ShimAxes blocks, unsigned threads, unsigned shared_bytes, void** arguments) {
+    gridDim = blocks;
     blockDim.x = threads;
-    for (blockIdx.x = 0; blockIdx.x < blocks; ++blockIdx.x) {
-        for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) {
-            shim_call(kernel, arguments, std::index_sequence_for<A...>());
-        }
+    auto body = [=] { shim_call(kernel, arguments, std::index_sequence_for<A...>()); };
+#ifdef SHIM_TOGETHER
+    ShimTogether block([](void* given) { (*static_cast<decltype(body)*>(given))(); }, &body, shared_bytes);
+#else
+    const auto block = [&] {
+        for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) body();
+    };
+#endif
+    for (blockIdx.y = 0; blockIdx.y < blocks.y; ++blockIdx.y) {
+        for (blockIdx.x = 0; blockIdx.x < blocks.x; ++blockIdx.x) block();
     }
 }
 

@@ -117,16 +117,24 @@ class _Module:
         self.kernels = compiled(code, options, name_expressions)
 
     def get_function(self, name: str) -> Callable[..., None]:
-        kernel = self.kernels[name]
+        return _Kernel(self.kernels[name], name)
 
-        def launch(grid: tuple[int], block: tuple[int], arguments: tuple[Any, ...]) -> None:
-            assert 0 < grid[0] <= 2**31 - 1 and 0 < block[0] <= 1024
-            LAUNCHED.append(name)
-            kernel(grid[0], block[0], arguments)
-            if _recorded is not None:
-                _recorded.append(lambda: kernel(grid[0], block[0], arguments))
 
-        return launch
+class _Kernel:
+    """RawKernel."""
+
+    def __init__(self, kernel: Callable[..., None], name: str) -> None:
+        self.kernel, self.name, self.max_dynamic_shared_size_bytes = kernel, name, 49152
+
+    def __call__(
+        self, grid: tuple[int, ...], block: tuple[int], arguments: tuple[Any, ...], *, shared_mem: int = 0
+    ) -> None:
+        assert 0 < grid[0] <= 2**31 - 1 and all(0 < n < 65536 for n in grid[1:]) and 0 < block[0] <= 1024
+        assert 0 <= shared_mem <= self.max_dynamic_shared_size_bytes <= 101376  # of compute capability 8.6
+        LAUNCHED.append(self.name)
+        self.kernel(grid, block[0], arguments, shared_mem)
+        if _recorded is not None:
+            _recorded.append(lambda: self.kernel(grid, block[0], arguments, shared_mem))
 
 
 LAUNCHED: list[str] = []
@@ -148,10 +156,6 @@ class _Pool:
 
     def free_all_blocks(self) -> None:
         pass
-
-
-class _Device(nullcontext):  # type: ignore[type-arg]
-    mem_info = (2**29, 2**30)  # bytes that are free, and all
 
 
 class _Stream:
@@ -227,6 +231,15 @@ def _borrow(shape: Any, dtype: Any, memptr: Any) -> DeviceArray:
     if _recorded is None:  # a graph holds addresses only
         bytes_.owner = memory.owner  # type: ignore[attr-defined]  # which views hold as well
     return np.frombuffer(bytes_, dtype).reshape(shape).view(DeviceArray)
+
+
+class _Device(nullcontext[None]):
+    compute_capability = "90"
+    mem_info = (2**29, 2**30)  # bytes that are free, and all
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.attributes = {"MultiProcessorCount": 132}
 
 
 class _NdarrayMeta(type):

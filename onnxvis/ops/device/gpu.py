@@ -49,7 +49,6 @@ def on_host(value: Any) -> np.ndarray[Any, Any]:
 
 
 T = TypeVar("T")
-Function = Callable[[tuple[int], tuple[int], tuple[Any, ...]], None]
 
 
 def lies_on_gpu(value: Any) -> bool:
@@ -114,8 +113,8 @@ class Gpu:
         # While a CUDA graph is captured: the constants that it reads, which must live as long as it does.
         self.held: list[Any] | None = None
         self._pinned = 0
-        self._modules: dict[tuple[str, str], Any] = {}
-        self._functions: dict[str, Function] = {}
+        self._modules: dict[tuple[str, ...], Any] = {}
+        self._functions: dict[str, Any] = {}
         self._large: dict[int, tuple[weakref.ref[Any], Any]] = {}
         self._small: OrderedDict[Any, Any] = OrderedDict()
 
@@ -162,6 +161,16 @@ class Gpu:
             self.held = None
         return Captured(self.stream.end_capture(), made, constants)
 
+    @cached_property
+    def capability(self) -> int:
+        """The compute capability, times 10: 90 for an H100."""
+        return int(self.xp.cuda.Device(self.index).compute_capability)
+
+    @cached_property
+    def processors(self) -> int:
+        """How many multiprocessors there are."""
+        return int(self.xp.cuda.Device(self.index).attributes["MultiProcessorCount"])
+
     # ---- kernels ---------------------------------------------------------------------------------
 
     def launch(self, kernel: str, dtype: Any, variant: str, count: int, *arguments: Any) -> None:
@@ -170,20 +179,30 @@ class Gpu:
             blocks = min(-(-count // self.THREADS), self.BLOCKS)
             self._function(kernel, dtype, variant)((blocks,), (self.THREADS,), arguments)
 
-    def _function(self, kernel: str, dtype: Any, variant: str) -> Function:
-        name = expression(kernel, dtype, variant)
+    def launch_blocks(
+        self, kernel: str, dtype: Any, variant: str, blocks: tuple[int, ...], threads: int, shared: int,
+        *arguments: Any,
+    ) -> None:  # fmt: skip
+        """Run a kernel whose blocks are of so many threads and share so many bytes."""
+        function = self._function(kernel, dtype, variant)
+        if function.max_dynamic_shared_size_bytes < shared:
+            function.max_dynamic_shared_size_bytes = shared
+        function(blocks, (threads,), arguments, shared_mem=shared)
+
+    def _function(self, kernel: str, dtype: Any, variant: str) -> Any:
+        name, given = expression(kernel, dtype, variant), KERNELS[kernel]
         if name not in self._functions:
-            self._functions[name] = self._module(KERNELS[kernel].file, dtype).get_function(name)
+            names = (name,) if given.alone else expressions(given.file, dtype, (False,))
+            self._functions[name] = self._module(given.file, names).get_function(name)
         return self._functions[name]
 
-    def _module(self, file: str, dtype: Any) -> Any:
-        """A file's kernels for one type of numbers; CuPy keeps what it compiled in its own cache."""
-        key = (file, np.dtype(dtype).name)
-        if key not in self._modules:
-            self._modules[key] = self.xp.RawModule(
-                code=source(file), options=options(), name_expressions=expressions(file, dtype)
+    def _module(self, file: str, names: tuple[str, ...]) -> Any:
+        """Kernels of a file; CuPy keeps what it compiled in its own cache."""
+        if names not in self._modules:
+            self._modules[names] = self.xp.RawModule(
+                code=source(file), options=options(), name_expressions=names
             )
-        return self._modules[key]
+        return self._modules[names]
 
     # ---- constants -------------------------------------------------------------------------------
 

@@ -18,14 +18,27 @@ NUMBERS = {"float32": "float", "float64": "double", "float16": "Half"}
 
 
 class Kernel(NamedTuple):
-    """A template over the type of numbers and, where there are ``variants``, a second argument."""
+    """A template over the type of numbers, ``dtypes``, and what each of the ``variants`` adds to it.
+
+    ``alone``: compiled when it is needed, rather than with what else its file holds, since that takes long.
+    """
 
     file: str
     variants: tuple[str, ...] = ()
+    dtypes: tuple[str, ...] = tuple(NUMBERS)
+    alone: bool = False
 
 
 _INDEXED = ("int", "long long")
 _FIXED = ("3, 2", "2, 2", "3, 1")  # windows with kernels of their own: sides of the kernel, strides
+# Of kernels/convolve.cu: what becomes of a sum; the blocks, and whether they are loaded 16 bytes at a time.
+_ENDS = ("PLAIN", "TIMES", "QUOTIENT")
+_TILES = tuple(
+    f"{rows}, {columns}, {wide}, {end}"
+    for rows, columns in ((128, 128), (64, 128), (64, 64))
+    for wide in ("false", "true")
+    for end in _ENDS
+)
 KERNELS = {
     "rectify": Kernel("rectifier.cu", ("GRADIENT", "DECONVNET", "GUIDED")),
     "between": Kernel("rectifier.cu"),
@@ -47,6 +60,9 @@ KERNELS = {
     "im2col": Kernel("im2col.cu", _INDEXED),
     "col2im": Kernel("col2im.cu", _INDEXED),
     "put": Kernel("put.cu", _INDEXED),
+    "convolve": Kernel("convolve.cu", _TILES, ("float32",), alone=True),
+    "by_offset": Kernel("convolve.cu", ("false", "true"), ("float32",)),
+    "add_parts": Kernel("convolve.cu", _ENDS, ("float32",)),
 }
 
 
@@ -56,12 +72,12 @@ def expression(kernel: str, dtype: Any, variant: str = "") -> str:
     return f"{kernel}<{', '.join(arguments)}>"
 
 
-def expressions(file: str, dtype: Any) -> tuple[str, ...]:
-    """All kernels of a file, instantiated for one type of numbers."""
+def expressions(file: str, dtype: Any, alone: tuple[bool, ...] = (False, True)) -> tuple[str, ...]:
+    """All kernels of a file that there are for one type of numbers, instantiated; or those not ``alone``."""
     return tuple(
         expression(name, dtype, variant)
         for name, kernel in KERNELS.items()
-        if kernel.file == file
+        if kernel.file == file and kernel.alone in alone and np.dtype(dtype).name in kernel.dtypes
         for variant in kernel.variants or ("",)
     )
 

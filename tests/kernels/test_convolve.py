@@ -1,0 +1,238 @@
+"""Convolution by tensor cores, emulated: threads that wait for each other, copies that arrive late."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from ops import windows
+
+from onnxvis.ops.device import tensor_cores
+from onnxvis.ops.device.tensor_cores import TensorCores
+from onnxvis.ops.host import HostOps
+from onnxvis.ops.window import Window
+
+from .compiling import GPP, WHY
+from .stand_in import launched, stand_in_gpu
+
+pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
+
+KINDS = ("conv_fprop", "conv_dgrad")
+POINTWISE = Window((1, 1), (1, 1), (1, 1), (0, 0), (4, 5), (4, 5))
+
+
+def result_shape(kind, x, w, window):
+    if kind == "conv_fprop":
+        return (x.shape[0], w.shape[0], *window.size_out)
+    return (x.shape[0], w.shape[1], *window.size_in)
+
+
+def ways(gpu, kind, x, w, window):
+    return TensorCores(gpu).ways(kind, x, w, window, result_shape(kind, x, w, window))
+
+
+def exact(kind, x, w, window):
+    name = {"conv_fprop": "conv", "conv_dgrad": "conv_transpose"}[kind]
+    with np.errstate(all="ignore"):
+        return getattr(HostOps(np.float64), name)(x.astype(np.float64), w.astype(np.float64), window)
+
+
+def compare(kind, x, w, window, tolerance=1e-6, blocks=tensor_cores.BLOCKS):
+    gpu = stand_in_gpu()
+    gpu.processors = 0  # for which there are blocks enough
+    x, w = np.float32(x), np.float32(w)
+    expected = exact(kind, x, w, window)
+    x, w = gpu.upload(x), gpu.upload(w)
+    found = [way for way in ways(gpu, kind, x, w, window) if way.block in blocks]
+    assert found
+    for way in found:
+        y = gpu.download(way(x, w))
+        assert y.shape == expected.shape and y.dtype == np.float32
+        assert abs(y - expected).max() <= tolerance * max(abs(expected).max(), 1e-30)
+
+
+def data(rng, kind, window, samples, filters, channels):
+    w = rng.normal(size=(filters, channels, *window.kernel))
+    given = (channels, window.size_in) if kind == "conv_fprop" else (filters, window.size_out)
+    return rng.normal(size=(samples, given[0], *given[1])), w
+
+
+def planar_windows(count, seed):
+    return [window for window in windows.random_windows(3 * count, seed=seed) if len(window.kernel) == 2][
+        :count
+    ]
+
+
+def with_strides(window, strides):
+    """The same window at more places, or at fewer."""
+    reach = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True)]
+    ends = [n + b + 1 for n, b in zip(window.size_in, window.before, strict=True)]  # 1 behind the input
+    size_out = tuple(max(1, (e - r) // s + 1) for e, r, s in zip(ends, reach, strides, strict=True))
+    return dataclasses.replace(window, strides=strides, size_out=size_out)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_random_windows(kind):
+    rng = np.random.default_rng(1)
+    for window in planar_windows(20, seed=21):
+        samples, filters, channels = (int(n) for n in rng.integers(1, (4, 40, 40)))
+        if kind == "conv_dgrad":
+            window = with_strides(window, (1, 1))
+        compare(kind, *data(rng, kind, window, samples, filters, channels), window, blocks=[(64, 64)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("size", "filters", "channels"), [((4, 5), 64, 64), ((4, 5), 130, 33), ((3, 5), 65, 129)]
+)
+def test_blocks(kind, size, filters, channels):
+    """Every shape of block, whole ones and what is left over, 16 bytes at a time and 4."""
+    rng = np.random.default_rng(2)
+    for window, samples in (
+        (dataclasses.replace(POINTWISE, size_in=size, size_out=size), 9),
+        (Window((2, 3), (1, 1), (1, 2), (1, 0), size, (size[0] + 1, size[1] - 2)), 12),
+    ):
+        compare(kind, *data(rng, kind, window, samples, filters, channels), window)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sums_in_parts(kind, monkeypatch):
+    """Where there are few blocks; parts of one length, but the last."""
+    monkeypatch.setattr(tensor_cores, "STEPS", 1)
+    monkeypatch.setattr(tensor_cores, "RESIDENT", 64)
+    rng = np.random.default_rng(9)
+    window = Window((1, 3), (1, 1), (1, 1), (0, 1), (4, 5), (4, 5))
+    filters, channels = (6, 83) if kind == "conv_fprop" else (83, 6)
+    gpu = stand_in_gpu()
+    x, w = (np.float32(a) for a in data(rng, kind, window, 2, filters, channels))
+    x[1, 40, 2, 2] = np.inf
+    z = exact(kind, x, w, window)
+    r, bias = np.float32(rng.normal(size=z.shape)), np.float32(rng.normal(size=z.shape[1]))
+    shape, given = result_shape(kind, x, w, window), [gpu.upload(a) for a in (x, w, r)]
+    for processors, at_once in ((1, 96), (2, 48), (3, 32), (100, 16)):
+        gpu.processors = processors
+        found = TensorCores(gpu).ways(kind, *given[:2], window, shape)
+        way = [way for way in found if way.block == (64, 64)][-1]
+        assert way.at_once == at_once
+        added = z + bias[:, None, None]
+        for ours, theirs in (
+            (way(*given[:2]), z),
+            (way.times(*given), z * r),
+            (way.quotient(*given, gpu.upload(bias), 0.5), r / (added + np.where(added >= 0, 0.5, -0.5))),
+        ):
+            np.testing.assert_allclose(gpu.download(ours), theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_16_bytes_at_a_time_where_they_lie_so():
+    gpu = stand_in_gpu()
+    strided, padded = with_strides(POINTWISE, (2, 1)), dataclasses.replace(POINTWISE, before=(0, 1))
+    odd = dataclasses.replace(POINTWISE, size_in=(3, 5), size_out=(3, 5))
+    for window, wide in ((POINTWISE, "true"), (strided, "false"), (padded, "false"), (odd, "false")):
+        x, w = gpu.upload(np.ones((2, 3, *window.size_in), "f")), gpu.upload(np.ones((5, 3, 1, 1), "f"))
+        (way,) = [way for way in ways(gpu, "conv_fprop", x, w, window) if way.block == (64, 64)]
+        with launched() as seen:
+            way(x, w)
+        assert seen == ["by_offset<float, false>", f"convolve<float, 64, 64, {wide}, PLAIN>"]
+    shifted = gpu.upload(np.ones(121, "f"))[1:].reshape(2, 3, 4, 5)
+    with launched() as seen:
+        ways(gpu, "conv_fprop", shifted, w, POINTWISE)[0](shifted, w)
+    assert seen[-1] == "convolve<float, 64, 128, false, PLAIN>"
+
+
+def test_weights_that_lie_as_they_are_needed():
+    """Of an adjoint, the channels beside each other: nothing to copy."""
+    gpu, rng = stand_in_gpu(), np.random.default_rng(3)
+    g, w = (gpu.upload(a.astype("f")) for a in data(rng, "conv_dgrad", POINTWISE, 2, 32, 64))
+    expected = exact("conv_dgrad", *map(gpu.download, (g, w)), POINTWISE)
+    for way in ways(gpu, "conv_dgrad", g, w, POINTWISE):
+        with launched() as seen:
+            found = gpu.download(way(g, w))
+        assert len(seen) == 1
+        assert abs(found - expected).max() <= 1e-6 * abs(expected).max()
+
+
+@pytest.mark.parametrize("before", [(0, 0), (1, 3), (-1, 0)])
+def test_adjoint_of_strides(before):
+    """1×1 only: what no window sees gets 0."""
+    window = with_strides(Window((1, 1), (1, 1), (1, 1), before, (7, 6), (1, 1)), (3, 2))
+    rng = np.random.default_rng(4)
+    gpu = stand_in_gpu()
+    g, w = data(rng, "conv_dgrad", window, 2, 5, 4)
+    expected = windows.conv_transpose(g, w, window)
+    g, w = gpu.upload(g.astype("f")), gpu.upload(w.astype("f"))
+    for way in ways(gpu, "conv_dgrad", g, w, window):
+        found = gpu.download(way(g, w))
+        assert abs(found - expected).max() <= 1e-6 * abs(expected).max()
+        assert (found[expected == 0] == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_long_sums_of_positive_numbers(kind):
+    """What every product, or every sum, would lose adds up; float32 itself, one by one, loses 3e-6."""
+    window, rng = Window((3, 3), (1, 1), (1, 1), (1, 1), (3, 3), (3, 3)), np.random.default_rng(5)
+    filters, channels = (8, 512) if kind == "conv_fprop" else (512, 8)
+    x, w = (rng.uniform(1, 2, a.shape) for a in data(rng, kind, window, 1, filters, channels))
+    compare(kind, x, w, window, blocks=[(64, 64)])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("odd", [np.inf, -np.inf, np.nan, 3.4e38])
+def test_numbers_that_are_not_finite(kind, odd):
+    """As float32 sums them: infinity stays, and reaches what sees it only."""
+    window, rng = Window((2, 2), (1, 1), (1, 1), (0, 1), (4, 4), (3, 4)), np.random.default_rng(6)
+    x, w = (np.float32(abs(a)) for a in data(rng, kind, window, 2, 18, 17))
+    x[0, 3, 1, 2] = odd
+    gpu = stand_in_gpu()
+    name = {"conv_fprop": "conv", "conv_dgrad": "conv_transpose"}[kind]
+    with np.errstate(all="ignore"):
+        expected = getattr(HostOps(np.float32), name)(x, w, window)
+    assert np.isfinite(expected).any()
+    x, w = gpu.upload(x), gpu.upload(w)
+    for way in ways(gpu, kind, x, w, window):
+        np.testing.assert_allclose(gpu.download(way(x, w)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("window", [POINTWISE, Window((2, 3), (1, 1), (1, 1), (1, 1), (4, 5), (5, 5))])
+def test_what_becomes_of_the_sums(window):
+    """Multiplied on the way out, or what another array is divided by, stabilized."""
+    gpu, rng = stand_in_gpu(), np.random.default_rng(7)
+    for kind in KINDS:
+        x, w = (np.float32(a) for a in data(rng, kind, window, 3, 70, 5))
+        z = exact(kind, x, w, window)
+        r, bias = np.float32(rng.normal(size=z.shape)), np.float32(rng.normal(size=z.shape[1]))
+        given = [gpu.upload(a) for a in (x, w, r)]
+        way = next(way for way in ways(gpu, kind, *given[:2], window) if way.block == (64, 64))
+        found = gpu.download(way.times(*given))
+        assert abs(found - z * r).max() <= 1e-6 * abs(z * r).max()
+        found = gpu.download(way.quotient(*given, gpu.upload(bias), 0.5))
+        added = z + bias[:, None, None]
+        np.testing.assert_allclose(found, r / (added + np.where(added >= 0, 0.5, -0.5)), rtol=1e-4, atol=1e-5)
+
+
+def test_a_product_that_is_spread():
+    window = with_strides(POINTWISE, (2, 2))
+    gpu, rng = stand_in_gpu(), np.random.default_rng(8)
+    g, w = (np.float32(a) for a in data(rng, "conv_dgrad", window, 2, 5, 4))
+    r = np.float32(rng.normal(size=(2, 4, 4, 5)))
+    expected = exact("conv_dgrad", g, w, window) * r
+    g, w, r = (gpu.upload(a) for a in (g, w, r))
+    (way,) = [way for way in ways(gpu, "conv_dgrad", g, w, window) if way.block == (64, 64)]
+    assert abs(gpu.download(way.times(g, w, r)) - expected).max() <= 1e-6 * abs(expected).max()
+
+
+def test_what_it_does_not_take(monkeypatch):
+    gpu = stand_in_gpu()
+    window = Window((3, 3), (2, 2), (1, 1), (1, 1), (8, 8), (4, 4))
+    x, g, w = (gpu.upload(np.ones(s, "f")) for s in ((2, 6, 8, 8), (2, 4, 4, 4), (4, 6, 3, 3)))
+    assert ways(gpu, "conv_fprop", x, w, window)
+    assert not ways(gpu, "conv_dgrad", g, w, window)  # strides
+    assert not TensorCores(gpu).ways("conv_fprop", x, w[:, :3], window, (2, 4, 4, 4))  # two groups
+    assert not TensorCores(gpu).ways("conv_dgrad", g, w, with_strides(window, (1, 1)), (2, 12, 8, 8))
+    assert not ways(gpu, "conv_fprop", x.astype(np.float64), w.astype(np.float64), window)
+    assert not ways(gpu, "conv_fprop", x[:0], w, window)
+    line = Window((3,), (1,), (1,), (1,), (8,), (8,))
+    assert not ways(gpu, "conv_fprop", x.reshape(12, 8, 8), w.reshape(12, 6, 3)[:, :, :3], line)
+    monkeypatch.setattr("onnxvis.ops.device.geometry.LIMIT", 700)
+    assert not ways(gpu, "conv_fprop", x, w, window)
+    monkeypatch.undo()
+    gpu.capability = 75
+    assert not ways(gpu, "conv_fprop", x, w, window)
