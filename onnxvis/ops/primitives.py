@@ -243,6 +243,23 @@ class Ops(ABC):
             total = total + a * b
         return total
 
+    def conv_quotient(
+        self,
+        r: Array,
+        x: Array,
+        w: Array,
+        window: Window,
+        group: int = 1,
+        epsilon: float = 1e-6,
+        bias: Array | None = None,
+    ) -> Array:
+        """R / stab(conv(x, w) + bias)."""
+        return self.quotient(r, self.conv(x, w, window, group), epsilon, bias)
+
+    def conv_transpose_product(self, a: Array, g: Array, w: Array, window: Window, group: int = 1) -> Array:
+        """a · conv_transpose(g, w)."""
+        return self.sum_of_products((a, self.conv_transpose(g, w, window, group)))
+
     def total(self, arrays: Sequence[Array]) -> Array:
         """The sum of one or more arrays of one shape."""
         return reduce(add, arrays)

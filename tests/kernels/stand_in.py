@@ -234,7 +234,7 @@ def _borrow(shape: Any, dtype: Any, memptr: Any) -> DeviceArray:
 
 
 class _Device(nullcontext[None]):
-    compute_capability = "90"
+    compute_capability = "75"  # whose tensor cores are of no use: to imitate them takes long
     mem_info = (2**29, 2**30)  # bytes that are free, and all
 
     def __init__(self, index: int) -> None:
@@ -386,12 +386,16 @@ def _declared(function: Callable[..., Any]) -> Any:
     return call
 
 
-def stand_in_gpu() -> Gpu:
-    return Gpu(cupy(), _function(special.erf), cublas())
+def stand_in_gpu(capability: int = 75) -> Gpu:
+    gpu = Gpu(cupy(), _function(special.erf), cublas())
+    gpu.capability = capability  # type: ignore[misc]
+    return gpu
 
 
-def stand_in_ops(dtype: Any = np.float32, precision: str = "float32", cudnn: Any = None) -> DeviceOps:
-    return DeviceOps(stand_in_gpu(), dtype, precision, cudnn)
+def stand_in_ops(
+    dtype: Any = np.float32, precision: str = "float32", cudnn: Any = None, capability: int = 75
+) -> DeviceOps:
+    return DeviceOps(stand_in_gpu(capability), dtype, precision, cudnn)
 
 
 @contextmanager

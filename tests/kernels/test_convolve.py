@@ -12,7 +12,7 @@ from onnxvis.ops.host import HostOps
 from onnxvis.ops.window import Window
 
 from .compiling import GPP, WHY
-from .stand_in import launched, stand_in_gpu
+from .stand_in import launched, stand_in_gpu, stand_in_ops
 
 pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
 
@@ -37,7 +37,7 @@ def exact(kind, x, w, window):
 
 
 def compare(kind, x, w, window, tolerance=1e-6, blocks=tensor_cores.BLOCKS):
-    gpu = stand_in_gpu()
+    gpu = stand_in_gpu(90)
     gpu.processors = 0  # for which there are blocks enough
     x, w = np.float32(x), np.float32(w)
     expected = exact(kind, x, w, window)
@@ -102,7 +102,7 @@ def test_sums_in_parts(kind, monkeypatch):
     rng = np.random.default_rng(9)
     window = Window((1, 3), (1, 1), (1, 1), (0, 1), (4, 5), (4, 5))
     filters, channels = (6, 83) if kind == "conv_fprop" else (83, 6)
-    gpu = stand_in_gpu()
+    gpu = stand_in_gpu(90)
     x, w = (np.float32(a) for a in data(rng, kind, window, 2, filters, channels))
     x[1, 40, 2, 2] = np.inf
     z = exact(kind, x, w, window)
@@ -116,14 +116,14 @@ def test_sums_in_parts(kind, monkeypatch):
         added = z + bias[:, None, None]
         for ours, theirs in (
             (way(*given[:2]), z),
-            (way.times(*given), z * r),
+            (way.product(*given), z * r),
             (way.quotient(*given, gpu.upload(bias), 0.5), r / (added + np.where(added >= 0, 0.5, -0.5))),
         ):
             np.testing.assert_allclose(gpu.download(ours), theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_16_bytes_at_a_time_where_they_lie_so():
-    gpu = stand_in_gpu()
+    gpu = stand_in_gpu(90)
     strided, padded = with_strides(POINTWISE, (2, 1)), dataclasses.replace(POINTWISE, before=(0, 1))
     odd = dataclasses.replace(POINTWISE, size_in=(3, 5), size_out=(3, 5))
     for window, wide in ((POINTWISE, "true"), (strided, "false"), (padded, "false"), (odd, "false")):
@@ -140,7 +140,7 @@ def test_16_bytes_at_a_time_where_they_lie_so():
 
 def test_weights_that_lie_as_they_are_needed():
     """Of an adjoint, the channels beside each other: nothing to copy."""
-    gpu, rng = stand_in_gpu(), np.random.default_rng(3)
+    gpu, rng = stand_in_gpu(90), np.random.default_rng(3)
     g, w = (gpu.upload(a.astype("f")) for a in data(rng, "conv_dgrad", POINTWISE, 2, 32, 64))
     expected = exact("conv_dgrad", *map(gpu.download, (g, w)), POINTWISE)
     for way in ways(gpu, "conv_dgrad", g, w, POINTWISE):
@@ -155,7 +155,7 @@ def test_adjoint_of_strides(before):
     """1×1 only: what no window sees gets 0."""
     window = with_strides(Window((1, 1), (1, 1), (1, 1), before, (7, 6), (1, 1)), (3, 2))
     rng = np.random.default_rng(4)
-    gpu = stand_in_gpu()
+    gpu = stand_in_gpu(90)
     g, w = data(rng, "conv_dgrad", window, 2, 5, 4)
     expected = windows.conv_transpose(g, w, window)
     g, w = gpu.upload(g.astype("f")), gpu.upload(w.astype("f"))
@@ -181,7 +181,7 @@ def test_numbers_that_are_not_finite(kind, odd):
     window, rng = Window((2, 2), (1, 1), (1, 1), (0, 1), (4, 4), (3, 4)), np.random.default_rng(6)
     x, w = (np.float32(abs(a)) for a in data(rng, kind, window, 2, 18, 17))
     x[0, 3, 1, 2] = odd
-    gpu = stand_in_gpu()
+    gpu = stand_in_gpu(90)
     name = {"conv_fprop": "conv", "conv_dgrad": "conv_transpose"}[kind]
     with np.errstate(all="ignore"):
         expected = getattr(HostOps(np.float32), name)(x, w, window)
@@ -194,14 +194,14 @@ def test_numbers_that_are_not_finite(kind, odd):
 @pytest.mark.parametrize("window", [POINTWISE, Window((2, 3), (1, 1), (1, 1), (1, 1), (4, 5), (5, 5))])
 def test_what_becomes_of_the_sums(window):
     """Multiplied on the way out, or what another array is divided by, stabilized."""
-    gpu, rng = stand_in_gpu(), np.random.default_rng(7)
+    gpu, rng = stand_in_gpu(90), np.random.default_rng(7)
     for kind in KINDS:
         x, w = (np.float32(a) for a in data(rng, kind, window, 3, 70, 5))
         z = exact(kind, x, w, window)
         r, bias = np.float32(rng.normal(size=z.shape)), np.float32(rng.normal(size=z.shape[1]))
         given = [gpu.upload(a) for a in (x, w, r)]
         way = next(way for way in ways(gpu, kind, *given[:2], window) if way.block == (64, 64))
-        found = gpu.download(way.times(*given))
+        found = gpu.download(way.product(*given))
         assert abs(found - z * r).max() <= 1e-6 * abs(z * r).max()
         found = gpu.download(way.quotient(*given, gpu.upload(bias), 0.5))
         added = z + bias[:, None, None]
@@ -210,17 +210,17 @@ def test_what_becomes_of_the_sums(window):
 
 def test_a_product_that_is_spread():
     window = with_strides(POINTWISE, (2, 2))
-    gpu, rng = stand_in_gpu(), np.random.default_rng(8)
+    gpu, rng = stand_in_gpu(90), np.random.default_rng(8)
     g, w = (np.float32(a) for a in data(rng, "conv_dgrad", window, 2, 5, 4))
     r = np.float32(rng.normal(size=(2, 4, 4, 5)))
     expected = exact("conv_dgrad", g, w, window) * r
     g, w, r = (gpu.upload(a) for a in (g, w, r))
     (way,) = [way for way in ways(gpu, "conv_dgrad", g, w, window) if way.block == (64, 64)]
-    assert abs(gpu.download(way.times(g, w, r)) - expected).max() <= 1e-6 * abs(expected).max()
+    assert abs(gpu.download(way.product(g, w, r)) - expected).max() <= 1e-6 * abs(expected).max()
 
 
 def test_what_it_does_not_take(monkeypatch):
-    gpu = stand_in_gpu()
+    gpu = stand_in_gpu(90)
     window = Window((3, 3), (2, 2), (1, 1), (1, 1), (8, 8), (4, 4))
     x, g, w = (gpu.upload(np.ones(s, "f")) for s in ((2, 6, 8, 8), (2, 4, 4, 4), (4, 6, 3, 3)))
     assert ways(gpu, "conv_fprop", x, w, window)
@@ -236,3 +236,47 @@ def test_what_it_does_not_take(monkeypatch):
     monkeypatch.undo()
     gpu.capability = 75
     assert not ways(gpu, "conv_fprop", x, w, window)
+
+
+# ---- beside the other ways -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_all_ways_end_alike(bias, monkeypatch):
+    """Those that make their end by themselves, and those behind which it follows."""
+    ops, host, rng = stand_in_ops(capability=90), HostOps(np.float64), np.random.default_rng(9)
+    for window in (Window((3, 3), (1, 1), (1, 1), (1, 1), (5, 6), (5, 6)),
+                   Window((1, 1), (2, 2), (1, 1), (0, 0), (5, 6), (3, 3))):  # fmt: skip
+        x, a, w, g, r = (
+            rng.normal(size=shape).astype(np.float32)
+            for shape in ((2, 5, *window.size_in),) * 2
+            + ((7, 5, *window.kernel),) + ((2, 7, *window.size_out),) * 2
+        )  # fmt: skip
+        b = rng.normal(size=(1, 7, 1, 1)).astype(np.float32) if bias else None
+        quotient = host.conv_quotient(*(v.astype(np.float64) for v in (r, x, w)), window, 1, 0.5, b)
+        product = host.conv_transpose_product(*(v.astype(np.float64) for v in (a, g, w)), window)
+        seen = []
+
+        def every(gpu, ways, *arrays, seen=seen):
+            seen.append([gpu.download(way(*arrays)) for way in ways])
+            return ways[0]
+
+        monkeypatch.setattr("onnxvis.ops.device.convolution.fastest", every)
+        given = [ops.constant(v) for v in (r, x, w)]
+        ops.conv_quotient(*given, window, 1, 0.5, None if b is None else ops.constant(b))
+        ops.conv_transpose_product(*(ops.constant(v) for v in (a, g, w)), window)
+        for found, expected in zip(seen, (quotient, product), strict=True):
+            assert len(found) > 1
+            for result in found:
+                np.testing.assert_allclose(result, expected, rtol=2e-5, atol=2e-5)
+
+
+def test_half_precision_takes_no_float32_of_three_parts():
+    assert stand_in_ops(precision="float16", capability=90).convolution.tensor_cores is None
+
+
+def test_a_group_has_other_ways():
+    ops, window = stand_in_ops(capability=90), Window((3, 3), (1, 1), (1, 1), (1, 1), (5, 6), (5, 6))
+    with launched() as seen:
+        ops.conv(ops.constant(np.ones((1, 4, 5, 6))), ops.constant(np.ones((4, 2, 3, 3))), window, 2)
+    assert [name.partition("<")[0] for name in seen] == ["im2col"]

@@ -1,4 +1,4 @@
-"""Convolution and its adjoint: by cuDNN where it is installed, by im2col and cuBLAS, or by a product alone.
+"""Convolution and its adjoint: by cuDNN where it is installed, by tensor cores, by im2col and cuBLAS.
 
 x: N×C×size_in, w: M×(C/group)×kernel, g: N×M×size_out, all contiguous.  A convolution is the matrix
 product of the weights, M × (C·offsets), with what each window sees, (C·offsets) × (N·windows); its adjoint
@@ -7,75 +7,125 @@ side in the matrix, so that there is one product for all of them.  The matrix is
 takes no more than ``WORKSPACE`` bytes (or one window, or one channel, of one sample).  For kernels of one
 number the data are the matrix.
 
-Where there are several ways (cuDNN has some for every shape), they are tried once, and the fastest is kept.
+Where there are several ways (cuDNN has some for every shape, and tensor_cores.py), they are tried once, and
+the fastest is kept.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from onnxvis.ops.primitives import Array, Shape
+from onnxvis.ops.primitives import Array, Ops, Shape
 from onnxvis.ops.window import Window
 
 from .cudnn import Cudnn
 from .fastest import Way, fastest
 from .geometry import divisor, gathering, geometry, index_type
 from .gpu import Gpu
+from .tensor_cores import TensorCores
+from .tensor_cores import Way as TensorCoreWay
+
+if TYPE_CHECKING:
+    from .operators import DeviceOps
 
 __all__ = ["Convolution"]
 
-Product = Callable[[Array, Array], Array]
+
+class End(NamedTuple):
+    """What becomes of a result: nothing, its "product" with r, or the "quotient" r / stab(result + b).
+
+    A way then takes r, and b, behind the data and the weights.
+    """
+
+    name: str = ""
+    epsilon: float = 0.0
+
+    def behind(self, ops: Ops, way: Way) -> Way:
+        """A way followed by what makes its end."""
+        if self.name == "product":
+            return lambda x, w, r: ops.sum_of_products((r, way(x, w)))
+        if self.name == "quotient":
+            return lambda x, w, r, bias: ops.quotient(r, way(x, w), self.epsilon, bias)
+        return way
+
+    def inside(self, way: TensorCoreWay) -> Way:
+        """A way that makes its end by itself."""
+        if self.name == "product":
+            return way.product
+        if self.name == "quotient":
+            return partial(way.quotient, epsilon=self.epsilon)
+        return way
 
 
 class Convolution:
-    """Both maps on one device; ``product`` multiplies matrices in ``precision``."""
+    """Both maps on one device, in the precision of ``ops``, whose products and quotients these are."""
 
     WORKSPACE = 256 * 2**20
 
-    def __init__(self, gpu: Gpu, product: Product, precision: str, cudnn: Any = None) -> None:
-        self.gpu, self.xp, self.product, self.precision = gpu, gpu.xp, product, precision
-        self.cudnn = None if cudnn is None else Cudnn(cudnn, gpu, precision)
+    def __init__(self, gpu: Gpu, ops: DeviceOps, cudnn: Any = None) -> None:
+        self.gpu, self.xp, self.ops, self.precision = gpu, gpu.xp, ops, ops.precision
+        self.cudnn = None if cudnn is None else Cudnn(cudnn, gpu, self.precision)
+        self.tensor_cores = None if self.precision == "float16" else TensorCores(gpu)
         self._kept: dict[Any, Way] = {}
 
     def forward(self, x: Array, w: Array, window: Window, group: int) -> Array:
         """Cross-correlation: N×M×size_out."""
-        return self._by("conv_fprop", x, w, window, group, (x.shape[0], w.shape[0], *window.size_out))
+        return self._by("conv_fprop", window, group, End(), x, w)
 
     def adjoint(self, g: Array, w: Array, window: Window, group: int) -> Array:
         """The adjoint of ``forward`` in x: N×C×size_in."""
-        return self._by("conv_dgrad", g, w, window, group, (g.shape[0], group * w.shape[1], *window.size_in))
+        return self._by("conv_dgrad", window, group, End(), g, w)
 
-    def _by(self, kind: str, x: Array, w: Array, window: Window, group: int, shape: Shape) -> Array:
+    def quotient(
+        self, r: Array, x: Array, w: Array, window: Window, group: int, epsilon: float, bias: Array
+    ) -> Array:
+        """R / stab(forward(x, w) + bias), with a number of bias for each channel."""
+        return self._by("conv_fprop", window, group, End("quotient", epsilon), x, w, r, bias)
+
+    def adjoint_product(self, a: Array, g: Array, w: Array, window: Window, group: int) -> Array:
+        """a · adjoint(g, w)."""
+        return self._by("conv_dgrad", window, group, End("product"), g, w, a)
+
+    def _by(
+        self, kind: str, window: Window, group: int, end: End, x: Array, w: Array, *others: Array
+    ) -> Array:
+        if kind == "conv_fprop":
+            shape = (x.shape[0], w.shape[0], *window.size_out)
+        else:
+            shape = (x.shape[0], group * w.shape[1], *window.size_in)
         if not (x.size and w.size and math.prod(shape)):
-            return self.xp.zeros(shape, x.dtype)
-        key = kind, x.shape, w.shape, window, group, x.dtype.str
+            return end.behind(self.ops, lambda x, w: self.xp.zeros(shape, x.dtype))(x, w, *others)
+        key = kind, x.shape, w.shape, window, group, x.dtype.str, end
         if key not in self._kept:
-            self._kept[key] = fastest(self.gpu, self._ways(kind, x, w, window, group, shape), x, w)
-        return self._kept[key](x, w)
+            ways = self._ways(kind, x, w, window, group, shape, end)
+            self._kept[key] = fastest(self.gpu, ways, x, w, *others)
+        return self._kept[key](x, w, *others)
 
-    def _ways(self, kind: str, x: Array, w: Array, window: Window, group: int, shape: Shape) -> list[Way]:
-        ways = self.cudnn.ways(kind, x, w, window, shape) if self.cudnn else []
+    def _ways(
+        self, kind: str, x: Array, w: Array, window: Window, group: int, shape: Shape, end: End
+    ) -> list[Way]:
+        ways: list[Way] = [*self.cudnn.ways(kind, x, w, window, shape)] if self.cudnn else []
         forward = kind == "conv_fprop"
         if _pointwise(window):
             ways.append(partial(self._product if forward else self._product_back, window, group, shape))
         elif not ways:
             ways.append(partial(self._forward if forward else self._adjoint, window, group, shape))
-        return ways
+        fused = self.tensor_cores.ways(kind, x, w, window, shape) if self.tensor_cores else []
+        return [*(end.behind(self.ops, way) for way in ways), *map(end.inside, fused)]
 
     # ---- by one matrix product -------------------------------------------------------------------
 
     def _product(self, window: Window, group: int, shape: Shape, x: Array, w: Array) -> Array:
         seen = x[_seen(window)]
-        return self.product(*_matrices(seen, w, group)).reshape(shape)
+        return self.ops.matmul(*_matrices(seen, w, group)).reshape(shape)
 
     def _product_back(self, window: Window, group: int, shape: Shape, g: Array, w: Array) -> Array:
         w, g = _matrices(g, w, group)
-        back = self.product(w.swapaxes(-1, -2), g)
+        back = self.ops.matmul(w.swapaxes(-1, -2), g)
         if window.size_in == window.size_out:
             return back.reshape(shape)
         x = self.xp.zeros(shape, g.dtype)
@@ -94,7 +144,7 @@ class Convolution:
             for first in range(0, windows, width):
                 count = min(width, windows - first)
                 columns = self._columns(part, window, first, count).reshape(group, weights.shape[2], -1)
-                product = self.product(weights, columns).reshape(w.shape[0], part.shape[0], count)
+                product = self.ops.matmul(weights, columns).reshape(w.shape[0], part.shape[0], count)
                 result[n : n + at_once, :, first : first + count] = product.transpose((1, 0, 2))
         return result.reshape(shape)
 
@@ -111,7 +161,7 @@ class Convolution:
             for first in range(0, channels, width):
                 some = weights[:, :, first : first + width]
                 some = some.reshape(*some.shape[:2], -1).swapaxes(1, 2)
-                gathered = self._gathered(self.product(some, factor), window, count)
+                gathered = self._gathered(self.ops.matmul(some, factor), window, count)
                 result[n : n + at_once, :, first : first + width] = gathered.reshape(
                     count, group, -1, result.shape[3]
                 )

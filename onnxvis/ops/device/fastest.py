@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 __all__ = ["Way", "fastest"]
 
-Way = Callable[[Array, Array], Array]
+Way = Callable[..., Array]  # of arrays
 
 SHORT = 0.3  # milliseconds below which handing work over may take longer than doing it
 REPEAT = 8
 
 
-def fastest(gpu: Gpu, ways: Sequence[Way], a: Array, b: Array) -> Way:
-    """The quickest of the ways to make an array of two; where none runs, what the last of them raised."""
+def fastest(gpu: Gpu, ways: Sequence[Way], *arrays: Array) -> Way:
+    """The quickest of the ways to make an array of these; where none runs, what the last of them raised."""
     if len(ways) == 1:
         return ways[0]
     least, best, failure = float("inf"), None, None
     for way in ways:
         try:
-            took = _milliseconds(gpu, partial(way, a, b))
+            took = _milliseconds(gpu, partial(way, *arrays))
         except Exception as error:  # out of memory, or what a library says of a plan that it offered
             failure = error
             continue

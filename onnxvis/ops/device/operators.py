@@ -38,7 +38,7 @@ class DeviceOps(Ops):
     ) -> None:
         super().__init__(dtype)
         self.gpu, self.xp, self.precision = gpu, gpu.xp, precision
-        self.convolution = Convolution(gpu, self.matmul, precision, cudnn)
+        self.convolution = Convolution(gpu, self, cudnn)
 
     # ---- constants -------------------------------------------------------------------------------
 
@@ -250,6 +250,27 @@ class DeviceOps(Ops):
 
     def conv_transpose(self, g: Array, w: Array, window: Window, group: int = 1) -> Array:
         return self.convolution.adjoint(self._dense(g), self._dense(w), window, group)
+
+    def conv_quotient(
+        self,
+        r: Array,
+        x: Array,
+        w: Array,
+        window: Window,
+        group: int = 1,
+        epsilon: float = 1e-6,
+        bias: Array | None = None,
+    ) -> Array:
+        if bias is None:
+            bias = self.constant(np.zeros((1, w.shape[0], *(1,) * (x.ndim - 2))))
+        if not self._by_channel(bias, r):
+            return super().conv_quotient(r, x, w, window, group, epsilon, bias)
+        r, x, w = map(self._dense, (r, x, w))
+        return self.convolution.quotient(r, x, w, window, group, epsilon, bias)
+
+    def conv_transpose_product(self, a: Array, g: Array, w: Array, window: Window, group: int = 1) -> Array:
+        a, g, w = map(self._dense, (a, g, w))
+        return self.convolution.adjoint_product(a, g, w, window, group)
 
     def window_sum(self, x: Array, window: Window) -> Array:
         x, planes = self._dense(x), math.prod(x.shape[:2])

@@ -141,7 +141,7 @@ class Way:
     def __call__(self, x: Array, w: Array) -> Array:
         return self._spread(self._run(x, w, "PLAIN"))
 
-    def times(self, x: Array, w: Array, r: Array) -> Array:
+    def product(self, x: Array, w: Array, r: Array) -> Array:
         """The result · r, of its shape."""
         if self.problem.spread:
             return self(x, w) * r

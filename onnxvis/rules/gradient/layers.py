@@ -29,6 +29,12 @@ class Conv(Linear):
     def adjoint(self, step: Step, g: Array, w: Array) -> Array:
         return step.conv_transpose(g, w, self.window(step), step.attribute("group", 1))
 
+    def quotient(self, step: Step, r: Array, x: Array, w: Array, epsilon: float, bias: Array | None) -> Array:
+        return step.conv_quotient(r, x, w, self.window(step), step.attribute("group", 1), epsilon, bias)
+
+    def product(self, step: Step, x: Array, g: Array, w: Array) -> Array:
+        return step.conv_transpose_product(x, g, w, self.window(step), step.attribute("group", 1))
+
     def weight_adjoint(self, step: Step, g: Array, x: Array) -> Array:
         return step.conv_weight(x, g, self.window(step), step.attribute("group", 1))
 

@@ -29,7 +29,7 @@ def over(step: Step, r: Array, z: Array, bias: Array | None = None) -> Array:
 @lrp_rule("epsilon", needs="x y")
 def epsilon(step: Step, r: Array) -> Array:
     """x · Wᵀ(R / stab(Wx + b)): in proportion to each input's part of the output (Bach et al. 2015)."""
-    return step.sum_of_products((step.x, step.adjoint(over(step, r, _output(step)), step.w)))
+    return step.linear.product(step, step.x, over(step, r, _output(step)), step.w)
 
 
 @lrp_rule("zplus")
@@ -46,6 +46,11 @@ def zplus(step: Step, r: Array) -> Array:
 
 def share(step: Step, r: Array, *parts: tuple[Array, Array], bias: Array | None) -> Array:
     """R in proportion to the parts (x, W) of z = Σ Wx + b: Σ x · Wᵀ(R / stab(z))."""
+    if len(parts) == 1:
+        ((x, w),) = parts
+        return step.linear.product(
+            step, x, step.linear.quotient(step, r, x, w, step.settings["epsilon"], bias), w
+        )
     z = step.forward(*parts[0])
     for x, w in parts[1:]:
         z = z + step.forward(x, w)
