@@ -80,6 +80,8 @@ class Bindings:
         try:
             self._graphs[key] = ForwardGraph(self.module, self.again(), self.gpu, outputs, feeds, expected)
         except Exception as error:  # onnxruntime's, one class a status code, and ours
+            # Before its session goes: onnxruntime leaves the stream as it was when an operator failed.
+            self.gpu.end_broken_capture()
             self.refused[key] = str(error).strip().split("\n")[0] or type(error).__name__
             return
         del self._kept[key]  # which has memory for the same outputs

@@ -32,17 +32,20 @@ class OnGpu:
 
 
 class Left(OnGpu):
-    """An OrtValue that a run left on the GPU, where it may still be computed: who reads its numbers waits."""
+    """An OrtValue that a run left on the GPU, where it may still be computed: who reads its numbers waits.
 
-    def __init__(self, value: Any, gpu: Gpu) -> None:
+    ``done``: the event that ends the run.  What is handed over behind it is not waited for.
+    """
+
+    def __init__(self, value: Any, done: Any) -> None:
         super().__init__(value, value.data_ptr(), value)
-        self.gpu = gpu
+        self.done = done
         self._numbers: np.ndarray[Any, Any] | None = None
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """A copy in the host's memory, the same each time."""
         if self._numbers is None:
-            self.gpu.stream.synchronize()
+            self.done.synchronize()
             self._numbers = self.value.numpy()
         return self._numbers
 
@@ -50,9 +53,12 @@ class Left(OnGpu):
 class Bound:
     """A binding for inputs of one shape.
 
-    Inputs are copied to a place of their own on the GPU, on the stream on which the session computes.  A run
-    ends when its work is handed over, if all outputs stay on the GPU.
+    Inputs are copied to a place of their own on the GPU, on the stream on which the session computes.
+    ``waits``: whether a run ends when all is computed, or as soon as its work is handed over: for sessions
+    that compute everything on the GPU.
     """
+
+    waits = True
 
     def __init__(self, module: Any, session: Any, gpu: Gpu, feeds: Mapping[str, Any]) -> None:
         self.session, self.gpu, self.runs = session, gpu, 0
@@ -62,7 +68,6 @@ class Bound:
             self._place(name, value)
         self._unwaited = module.RunOptions()
         self._unwaited.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        self._waits = False
         self._holders: list[weakref.ref[OnGpu]] = []
 
     def _place(self, name: str, value: Any) -> None:
@@ -78,7 +83,6 @@ class Bound:
 
     def output(self, name: str, on_gpu: bool = True) -> None:
         """An output, wherever onnxruntime puts it."""
-        self._waits |= not on_gpu
         self.binding.bind_output(name, *(("cuda", self.gpu.index) if on_gpu else ("cpu",)))
 
     def output_at(self, name: str, place: Any) -> None:
@@ -99,11 +103,11 @@ class Bound:
                 self._places[name].set(on_host(value), stream=self.gpu.stream)
             else:
                 self.binding.bind_ortvalue_input(name, value)
-        self.session.run_with_iobinding(self.binding, None if self._waits else self._unwaited)
+        self.session.run_with_iobinding(self.binding, None if self.waits else self._unwaited)
         self.runs += 1
-        values = [
-            Left(value, self.gpu) if lies_on_gpu(value) else value for value in self.binding.get_outputs()
-        ]
+        done = self.gpu.xp.cuda.Event(disable_timing=True)
+        done.record(self.gpu.stream)
+        values = [Left(value, done) if lies_on_gpu(value) else value for value in self.binding.get_outputs()]
         placed = {n: OnGpu(feeds[n], place.data.ptr, place) for n, place in self._places.items()}
         self._holders = [weakref.ref(value) for value in (*values, *placed.values())]
         return values, placed

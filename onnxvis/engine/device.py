@@ -8,7 +8,7 @@ that reads it.  A pass that is repeated for the same shapes becomes a CUDA graph
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,15 +45,19 @@ class DeviceExecutor:
         self._walks = 0
         self._graph: CudaGraph | None = None
 
-    def backward(self, record: Record, seeds: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    def backward(
+        self, record: Record, seeds: Mapping[str, Any], meanwhile: Callable[[], object] = lambda: None
+    ) -> dict[str, np.ndarray[Any, Any]]:
         """What arrives at ``plan.wrt`` (see ``HostExecutor.backward``); OnnxvisError out of memory.
 
         The record is used up: what no later step reads is taken out of it, so that its memory is free.
+        ``meanwhile`` is called once the GPU has its work.
         """
         try:
             with self.gpu.running():
                 graph = self._known(record) or self._captured(record, seeds)
                 arrived = graph.run(record, seeds) if graph else self._walk(record, seeds)
+                meanwhile()
                 return {
                     name: np.asarray(self.gpu.download(array), self.ops.dtype, order="C")
                     for name, array in arrived.items()

@@ -303,8 +303,12 @@ class Engine:
         at: Iterable[str],
         ways: Sequence[Way],
         also: Iterable[str] = (),
+        meanwhile: Callable[[Record], object] = lambda record: None,
     ) -> tuple[Record, list[dict[str, Array]]]:
-        """One forward pass, and all these ways back (else as ``vjp``)."""
+        """One forward pass, and all these ways back (else as ``vjp``).
+
+        ``meanwhile`` may be called with the record that is returned, while a GPU walks back.
+        """
         at, also = tuple(at), tuple(also)
         with self._building:
             joint = self._joint_executor(feeds, seed, at, ways, also)
@@ -319,7 +323,13 @@ class Engine:
             seed = seed(record.outlines(at) if getattr(seed, "fixed", False) else record)
         kept, parts = record.only((*at, *also)), [record.only(each.needs) for each in executors]
         del record  # an executor may let go of what it has used: nobody else is to hold it
-        found = (each.backward(part, seed) for each, part in zip(executors, parts, strict=True))
+
+        def walked(executor: Executor, part: Record) -> dict[str, Array]:
+            if isinstance(executor, DeviceExecutor):
+                return executor.backward(part, seed, lambda: meanwhile(kept))
+            return executor.backward(part, seed)
+
+        found = map(walked, executors, parts)
         return kept, [_finished(way, arrived, kept) for way, arrived in zip(ways, found, strict=True)]
 
 

@@ -26,6 +26,8 @@ class ForwardGraph(Bound):
     outputs are for ``feeds``.
     """
 
+    waits = False
+
     def __init__(
         self,
         module: Any,

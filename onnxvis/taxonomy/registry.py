@@ -57,6 +57,7 @@ class Case:
     aim: Aim
     bounds: tuple[Array, Array] | None = None
     channel_axis: int = 1
+    _settled: list[tuple[Record, Aim, Array]] = field(default_factory=list, init=False, repr=False)
 
     @property
     def x(self) -> Array:
@@ -84,13 +85,20 @@ class Case:
         """
         also = [*self.aim.reads, *(name for way in ways if way.finish is None for name in way.wrt)]
         start = Start(self.aim, seed)
-        record, found = self.engine.vjps(self.feeds, start, self.aim.tensors, ways, also)
+        record, found = self.engine.vjps(self.feeds, start, self.aim.tensors, ways, also, self._settle)
         return [arrived[name] for way, arrived in zip(ways, found, strict=True) for name in way.wrt], record
 
     def outcome(self, values: Array, record: Record, layer: str | None = None) -> Outcome:
         """What was computed, with the target's score from the record."""
+        if not (self._settled and self._settled[0][0] is record):
+            self._settle(record)
+        ((_, chosen, score),) = self._settled
+        return Outcome(values, score, chosen, layer)
+
+    def _settle(self, record: Record) -> None:
+        """Choose, and compute the score, for a record."""
         chosen = self.aim.chosen(record)
-        return Outcome(values, chosen.score(record), chosen, layer)
+        self._settled[:] = [(record, chosen, chosen.score(record))]
 
 
 @dataclass(frozen=True)

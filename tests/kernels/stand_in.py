@@ -173,6 +173,9 @@ class _Stream:
     def synchronize(self) -> None:
         assert _recorded is None, "a stream cannot be waited for while it is captured"
 
+    def is_capturing(self) -> bool:
+        return _recorded is not None
+
     def begin_capture(self) -> None:
         global _recorded
         assert _recorded is None
@@ -188,6 +191,9 @@ class _Stream:
 
 class _Event:
     """A moment: what is handed over is done at once."""
+
+    def __init__(self, disable_timing: bool = False) -> None:
+        pass
 
     def record(self, stream: _Stream) -> None:
         assert _recorded is None

@@ -4,6 +4,7 @@ import gc
 import sys
 import weakref
 from threading import Thread
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -23,7 +24,7 @@ from onnxvis.errors import MissingRuntimeError, OnnxvisError
 
 from .compiling import GPP, WHY
 from .passes import executors, random_seeds
-from .stand_in import stand_in_ops
+from .stand_in import stand_in_gpu, stand_in_ops
 
 pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
 
@@ -311,10 +312,10 @@ def test_an_onnxruntime_without_cuda_is_an_error(with_gpu):
 # ---- what is not waited for ----------------------------------------------------------------------
 
 
-def test_who_reads_an_output_waits_for_it_once(monkeypatch):
-    gpu, waits = stand_in_ops().gpu, []
-    monkeypatch.setattr(gpu.stream, "synchronize", lambda: waits.append(1), raising=False)
-    left = Left(OnDevice(on_device(np.ones(3)).value, readable=True), gpu)
+def test_who_reads_an_output_waits_for_it_once():
+    waits: list[int] = []
+    done = SimpleNamespace(synchronize=lambda: waits.append(1))
+    left = Left(OnDevice(on_device(np.ones(3)).value, readable=True), done)
     assert tuple(left.shape()) == (3,) and not waits
     assert left.numpy().tolist() == left.numpy().tolist() == [1, 1, 1] and len(waits) == 1
 
@@ -344,12 +345,41 @@ def test_an_input_in_its_place_holds_that():
     assert memory() is None
 
 
-def test_a_run_waits_where_an_output_is_the_hosts(session, cuda):
-    session(["z"], 1, 2)
-    assert not cuda["sessions"][-1].waited
-    kept_by(session)._on_gpu.clear()
-    assert numbers(session(["z"], 1, 2, 3)) == [[2, 4, 6]]
-    assert cuda["sessions"][-1].waited
+def test_only_a_graph_is_not_waited_for(session, cuda):
+    """All that it computes, it computes on the GPU."""
+    run_often(session)
+    session(["z"], 4, 5)
+    plain, replayed = cuda["sessions"][-2:]
+    assert plain.waited and not replayed.waited
+
+
+@pytest.mark.parametrize("invalid", [False, True])
+def test_what_breaks_while_it_is_captured_leaves_the_stream_free(session, cuda, monkeypatch, invalid):
+    """As onnxruntime leaves it when an operator fails; asked then, CuPy says that the capture is invalid."""
+    gpu = stand_in_gpu()
+    stream = type(gpu.stream)
+
+    class Breaking(Session):
+        def run_with_iobinding(self, binding, options=None):
+            if self.replays:
+                stream.begin_capture(gpu.stream)
+                raise RuntimeError("cannot be captured")
+            super().run_with_iobinding(binding, options)
+
+    if invalid:
+        asked = stream.is_capturing
+
+        def is_capturing(self):
+            if asked(self):
+                raise RuntimeError("an error has invalidated the capture sequence")
+            return False
+
+        monkeypatch.setattr(stream, "is_capturing", is_capturing)
+    cuda["class"] = Breaking
+    run_often(session)
+    assert [*kept_by(session).refused.values()] == ["cannot be captured"]
+    gpu.stream.synchronize()  # refuses while it is captured
+    assert numbers(session(["z"], 4, 5)) == [[8, 10]]
 
 
 @pytest.mark.parametrize(

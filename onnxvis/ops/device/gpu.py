@@ -154,8 +154,7 @@ class Gpu:
         try:
             made = work()
         except BaseException:
-            with suppress(Exception):  # the capture is broken, and ending it says so once more
-                self.stream.end_capture()
+            self.end_broken_capture()
             raise
         finally:
             self.held = None
@@ -170,6 +169,16 @@ class Gpu:
     def processors(self) -> int:
         """How many multiprocessors there are."""
         return int(self.xp.cuda.Device(self.index).attributes["MultiProcessorCount"])
+
+    def end_broken_capture(self) -> None:
+        """The stream computes again, where something failed while it was captured, by whomever."""
+        try:
+            capturing = self.stream.is_capturing()
+        except Exception:  # that it is, and broken
+            capturing = True
+        if capturing:
+            with suppress(Exception):  # that it is broken, once more
+                self.stream.end_capture()
 
     # ---- kernels ---------------------------------------------------------------------------------
 
