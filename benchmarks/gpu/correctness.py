@@ -7,7 +7,9 @@ import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -112,15 +114,15 @@ def sanitizer(seconds: float) -> Iterator[Row]:
     if shutil.which("compute-sanitizer") is None:
         yield {"what": "compute-sanitizer is not installed", "passed": True}
         return
-    for tool in ("memcheck", "racecheck", "initcheck"):
-        command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9"]
-        command += (
-            ["--report-api-errors", "no"] if tool == "memcheck" else []
-        )  # of libraries that look around
-        yield _sanitized(tool, [*command, sys.executable, "-m", "benchmarks.gpu", "--child", "few"], seconds)
+    with ThreadPoolExecutor() as pool:
+        yield from pool.map(partial(_sanitized, seconds=seconds), ("memcheck", "racecheck", "initcheck"))
 
 
-def _sanitized(tool: str, command: Sequence[str], seconds: float) -> Row:
+def _sanitized(tool: str, seconds: float) -> Row:
+    command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9"]
+    if tool == "memcheck":  # libraries look around for what a driver has, and are told that it has not
+        command += ["--report-api-errors", "no"]
+    command += [sys.executable, "-m", "benchmarks.gpu", "--child", "few"]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
     except subprocess.TimeoutExpired:

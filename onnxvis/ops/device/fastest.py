@@ -26,7 +26,7 @@ def fastest(gpu: Gpu, ways: Sequence[Way], *arrays: Array) -> Way:
     least, best, failure = float("inf"), None, None
     for way in ways:
         try:
-            took = _milliseconds(gpu, partial(way, *arrays))
+            took = _milliseconds(gpu, partial(way, *arrays), least)
         except Exception as error:  # out of memory, or what a library says of a plan that it offered
             failure = error
             continue
@@ -38,12 +38,15 @@ def fastest(gpu: Gpu, ways: Sequence[Way], *arrays: Array) -> Way:
     return best
 
 
-def _milliseconds(gpu: Gpu, call: Callable[[], object]) -> float:
-    """What a call takes on the device; by a CUDA graph where handing it over may take longer."""
+def _milliseconds(gpu: Gpu, call: Callable[[], object], least: float) -> float:
+    """What a call takes on the device; by a CUDA graph where handing it over may take longer.
+
+    It is tried once only if it then takes much more than ``least``.
+    """
     call()  # what is loaded, and allocated, at first
     took = _elapsed(gpu, call)
     if took > SHORT:
-        return min(took, _elapsed(gpu, call))
+        return took if took > 1.5 * least else min(took, _elapsed(gpu, call))
 
     def several() -> None:
         for _ in range(REPEAT):
