@@ -130,7 +130,7 @@ class Nets:
     def _outside_kernels(self, what: str, call: Callable[[], object], goal: float = 0.1) -> Row:
         """The share of a warm call's time in which no kernel runs, all libraries' kernels counted.
 
-        Of the whole, from host array to host array, and of the time ``between`` the first kernel and the last.
+        Of the whole, from host array to host array; ``between``: from the first kernel to the last.
         """
         what, whole = f"{what}, outside kernels", self.clock(call)
         try:
@@ -265,7 +265,7 @@ def _pictures(count: int, side: int) -> Any:
 
 
 def _kernels(call: Callable[[], object]) -> tuple[float, float]:
-    """Milliseconds in which kernels run, one or several at a time, and from the first's start to the last's end."""
+    """Milliseconds in which some kernel runs, and those from the first's start to the last's end."""
     from tests.peers.nets import torch
 
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
