@@ -15,6 +15,7 @@ from onnxvis.errors import ModelError, UnsupportedError, UsageError
 from onnxvis.graph.canonical import canonicalize
 from onnxvis.graph.ir import Graph, Quantized
 from onnxvis.graph.load import ModelFile
+from onnxvis.graph.quantized import is_quantized
 from onnxvis.graph.shapes import infer, specialize, with_types
 from onnxvis.ops.device import device_ops
 from onnxvis.ops.host import HostOps
@@ -56,6 +57,8 @@ class Engine:
     def __init__(self, file: ModelFile, runtime: Runtime, executor: str = "auto") -> None:
         if executor not in ("auto", "compiled", "host", "device"):
             raise UsageError(f"no executor {executor!r}; there are 'auto', 'compiled', 'host' and 'device'")
+        if is_quantized(file.graph):
+            runtime = _without_gpu(runtime, executor)
         self.file, self.executor = file, executor
         self.on_gpu = executor == "device" or (executor == "auto" and runtime.device == "cuda")
         if self.on_gpu:
@@ -331,6 +334,16 @@ class Engine:
 
         found = map(walked, executors, parts)
         return kept, [_finished(way, arrived, kept) for way, arrived in zip(ways, found, strict=True)]
+
+
+def _without_gpu(runtime: Runtime, executor: str) -> Runtime:
+    """For a quantised net: on the GPU where it was tried, explanations were not those of the CPU."""
+    if runtime.asked == "cuda" or executor == "device":
+        raise UnsupportedError(
+            "this net is quantised, and on a GPU explanations of quantised nets are not right yet; use "
+            "device='cpu'"
+        )
+    return runtime if runtime.device == "cpu" else runtime.on_cpu()
 
 
 def _finished(way: Way, arrived: dict[str, Array], record: Record) -> dict[str, Array]:

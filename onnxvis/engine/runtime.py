@@ -94,6 +94,10 @@ class Runtime:
             self._turn = self.gpu.lock  # its stream is the one that others capture
             self.providers = [(CUDA, self._cuda_options()), CPU]
 
+    def on_cpu(self) -> Runtime:
+        """The same on the CPU."""
+        return Runtime("cpu", self.threads, self.precision, [*self.custom_ops])
+
     def on_one_thread(self) -> Runtime:
         """The same, whose sessions have one thread."""
         other = copy(self)

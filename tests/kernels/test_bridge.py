@@ -20,7 +20,7 @@ from onnxvis.engine.bound import Bound, Left
 from onnxvis.engine.device import DeviceExecutor
 from onnxvis.engine.forward import Record
 from onnxvis.engine.runtime import Runtime, _computes_on_gpu
-from onnxvis.errors import MissingRuntimeError, OnnxvisError
+from onnxvis.errors import MissingRuntimeError, OnnxvisError, UnsupportedError
 
 from .compiling import GPP, WHY
 from .passes import executors, random_seeds
@@ -585,3 +585,21 @@ def test_what_onnxruntime_refuses_to_capture_is_run(session, cuda):
     assert numbers(session(["z"], 4, 5)) == [[8, 10]]
     (why,) = kept_by(session).refused.values()
     assert "graph capture feature" in why
+
+
+# ---- quantised nets ------------------------------------------------------------------------------
+
+
+def test_a_quantised_net_stays_on_the_cpu(cuda):
+    """Until explanations of such nets are right on a GPU."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s"], ["q"]), helper.make_node("DequantizeLinear", ["q", "s"], ["y"]),
+    ]  # fmt: skip
+    given = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3])]
+    scale = onnx.numpy_helper.from_array(np.array(0.1, np.float32), "s")
+    graph = helper.make_graph(nodes, "g", given, [onnx.ValueInfoProto(name="y")], [scale])
+    net = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    assert onnxvis.load(net).device == "cpu"
+    for asked in ({"device": "cuda"}, {"executor": "device"}):
+        with pytest.raises(UnsupportedError, match="quantised.*device='cpu'"):
+            onnxvis.load(net, **asked)
