@@ -593,13 +593,14 @@ def test_what_onnxruntime_refuses_to_capture_is_run(session, cuda):
 def test_a_quantised_net_stays_on_the_cpu(cuda):
     """Until explanations of such nets are right on a GPU."""
     nodes = [
-        helper.make_node("QuantizeLinear", ["x", "s"], ["q"]), helper.make_node("DequantizeLinear", ["q", "s"], ["y"]),
-    ]  # fmt: skip
+        helper.make_node("QuantizeLinear", ["x", "s"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s"], ["y"]),
+    ]
     given = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1, 3])]
     scale = onnx.numpy_helper.from_array(np.array(0.1, np.float32), "s")
     graph = helper.make_graph(nodes, "g", given, [onnx.ValueInfoProto(name="y")], [scale])
     net = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     assert onnxvis.load(net).device == "cpu"
     for asked in ({"device": "cuda"}, {"executor": "device"}):
-        with pytest.raises(UnsupportedError, match="quantised.*device='cpu'"):
+        with pytest.raises(UnsupportedError, match=r"quantised.*device='cpu'"):
             onnxvis.load(net, **asked)

@@ -45,7 +45,7 @@ class _Block(NamedTuple):
         return 4 * STAGES * DEPTH * (self.rows + 8 + self.columns + 8)
 
 
-BLOCKS = (_Block(128, 128), _Block(64, 128), _Block(64, 64))
+BLOCKS = (_Block(64, 128), _Block(64, 64))
 
 
 class _Problem(NamedTuple):
@@ -81,7 +81,6 @@ class TensorCores:
         return [
             Way(self.gpu, block, problem, at_once)
             for block in BLOCKS
-            if block.rows <= max(64, problem.rows)
             for at_once in self._at_once(block, problem, columns)
         ]
 
