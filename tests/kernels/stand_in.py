@@ -266,7 +266,7 @@ def cupy() -> Any:
     """A stand-in for the module ``cupy``."""
     names = (
         "where", "maximum", "minimum", "abs", "exp", "log", "sqrt", "tanh", "sin", "power", "sum", "argmax",
-        "broadcast_to", "take", "argsort", "searchsorted",
+        "broadcast_to", "take", "argsort", "searchsorted", "max",
     )  # fmt: skip
     memory = SimpleNamespace(OutOfMemoryError=OutOfMemoryError)
     cuda = SimpleNamespace(
@@ -290,7 +290,7 @@ def cupy() -> Any:
         array=_to_device,
         empty=_empty,
         zeros=lambda shape, dtype: _do(lambda: np.zeros(shape, dtype)),
-        arange=lambda count: _do(lambda: np.arange(count)),
+        arange=lambda count, dtype=None: _do(lambda: np.arange(count, dtype=dtype)),
         RawModule=_Module,
         cuda=cuda,
     )

@@ -46,7 +46,8 @@ class Tensor:
 class Graph:
     """cuDNN's own formula for the output's size, and a convolution by the host; plans as ``PLANS`` has them.
 
-    Of these each is how it fails ("build" or "run"), or the bytes of its workspace and the seconds it waits.
+    Of these each is how it fails ("build" or "run"), or the bytes of its workspace, the seconds it waits, and
+    what it adds to the result, if it is wrong.
     """
 
     made, refusing, PLANS = [], False, ("build", (16, 0))
@@ -98,7 +99,7 @@ class Graph:
     def execute_plan_at_index(self, tensors, workspace, index, handle):
         if Graph.PLANS[index] == "run":
             raise RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
-        _, seconds = Graph.PLANS[index]
+        _, seconds, *wrong = Graph.PLANS[index]
         assert type(workspace) is int and handle == "handle"
         self.executed.append(index)
         time.sleep(seconds)
@@ -118,7 +119,7 @@ class Graph:
         )
         group = inside.shape[1] // weights.shape[1]
         found = getattr(HostOps(np.float64), self.kind)(data, weights, window, group)
-        memory[self.result][...] = found
+        memory[self.result][...] = found + sum(wrong)
 
 
 def _memory(address, tensor):
@@ -169,11 +170,13 @@ PLAIN = Window((3, 3), (2, 2), (1, 1), (1, 1), (8, 8), (4, 4))
 def test_a_graph_is_built_once_for_a_shape(cudnn):
     ops = stand_in_ops(cudnn=cudnn)
     x, w, _ = operands(ops, PLAIN)
+    ops.conv(x, w, PLAIN)
+    (graph,) = Graph.made
+    graph.executed.clear()
     with launched() as seen:
         for _ in range(3):
             ops.conv(x, w, PLAIN)
-    assert not seen
-    (graph,) = Graph.made
+    assert not seen and Graph.made == [graph]
     assert graph.executed == [1] * 3
     assert graph.steps.index("create_execution_plans") < graph.steps.index("deselect_numeric_notes")
     assert graph.steps[-1] == "check_support"
@@ -181,24 +184,29 @@ def test_a_graph_is_built_once_for_a_shape(cudnn):
 
 def test_the_fastest_plan_that_runs_is_kept(cudnn):
     gpu = stand_in_gpu()
-    Graph.PLANS = ("build", (8, 0.02), "run", (gpu.share + 1, 0), (24, 0), (32, 0.01))
+    Graph.PLANS = ("build", (8, 0.02), "run", (gpu.share + 1, 0), (24, 0), (32, 0.01), (8, 0, 0.01))
     ops = stand_in_ops(cudnn=cudnn)
     x, w, _ = operands(ops, PLAIN)
     expected = ops.gpu.download(ops.conv(x, w, PLAIN))
     (graph,) = Graph.made
-    assert {*graph.executed} == {1, 4, 5}
+    assert {*graph.executed} == {1, 4, 5, 6}
+    assert graph.executed.count(6) == 1  # and found to be wrong
     graph.executed.clear()
     found = ops.gpu.download(ops.conv(x, w, PLAIN))
     assert graph.executed == [4]
     np.testing.assert_array_equal(found, expected)
 
 
-def test_plans_that_all_fail_are_an_error(cudnn):
-    Graph.PLANS = ("run", "run")
-    ops = stand_in_ops(cudnn=cudnn)
+@pytest.mark.parametrize("plans", [("run", "run"), ((16, 0, 1.0), "run"), ((16, 0, np.nan),)])
+def test_where_no_plan_is_right_the_kernels_are_left(cudnn, plans):
+    Graph.PLANS = plans
+    ops, plain = stand_in_ops(cudnn=cudnn), stand_in_ops()
     x, w, _ = operands(ops, PLAIN)
-    with pytest.raises(RuntimeError, match="EXECUTION_FAILED"):
-        ops.conv(x, w, PLAIN)
+    for _ in range(2):
+        with launched() as seen:
+            found = ops.conv(x, w, PLAIN)
+    assert seen == ["im2col<float, int>"]
+    np.testing.assert_array_equal(ops.gpu.download(found), plain.gpu.download(plain.conv(x, w, PLAIN)))
 
 
 @pytest.mark.parametrize(("before", "size_in", "after"), [

@@ -7,14 +7,16 @@ side in the matrix, so that there is one product for all of them.  The matrix is
 takes no more than ``WORKSPACE`` bytes (or one window, or one channel, of one sample).  For kernels of one
 number the data are the matrix.
 
-Where there are several ways (cuDNN has some for every shape, and tensor_cores.py), they are tried once, and
-the fastest is kept.
+Where there are several ways (cuDNN has some for every shape, and tensor_cores.py), they are tried once: what
+gives other numbers than products do is left out, and the fastest is kept.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -65,6 +67,7 @@ class Convolution:
     """Both maps on one device, in the precision of ``ops``, whose products and quotients these are."""
 
     WORKSPACE = 256 * 2**20
+    AGREE = MappingProxyType({"float32": 1e-4, "tf32": 1e-2, "float16": 1e-2})  # of the largest number
 
     def __init__(self, gpu: Gpu, ops: DeviceOps, cudnn: Any = None) -> None:
         self.gpu, self.xp, self.ops, self.precision = gpu, gpu.xp, ops, ops.precision
@@ -108,14 +111,41 @@ class Convolution:
     def _ways(
         self, kind: str, x: Array, w: Array, window: Window, group: int, shape: Shape, end: End
     ) -> list[Way]:
-        ways: list[Way] = [*self.cudnn.ways(kind, x, w, window, shape)] if self.cudnn else []
-        forward = kind == "conv_fprop"
-        if _pointwise(window):
-            ways.append(partial(self._product if forward else self._product_back, window, group, shape))
-        elif not ways:
-            ways.append(partial(self._forward if forward else self._adjoint, window, group, shape))
+        by_products: Way = partial(self._by_products(kind, window), window, group, shape)
+        plans = self.cudnn.ways(kind, x, w, window, shape) if self.cudnn else []
+        plans = self._right(plans, by_products, x, w)
+        ways = plans if plans and not _pointwise(window) else [*plans, by_products]
         fused = self.tensor_cores.ways(kind, x, w, window, shape) if self.tensor_cores else []
         return [*(end.behind(self.ops, way) for way in ways), *map(end.inside, fused)]
+
+    def _by_products(self, kind: str, window: Window) -> Callable[..., Array]:
+        if kind == "conv_fprop":
+            return self._product if _pointwise(window) else self._forward
+        return self._product_back if _pointwise(window) else self._adjoint
+
+    def _right(self, plans: Sequence[Way], by_products: Way, x: Array, w: Array) -> list[Way]:
+        """Those of cuDNN's plans that run, and make the same of waves as products do."""
+        if not plans:
+            return []
+        a, b = (self._wave(array) for array in (x, w))
+        expected = by_products(a, b)
+        bound = self.AGREE[self.precision] * self._largest(expected)
+
+        def agrees(plan: Way) -> bool:
+            try:
+                return self._largest(plan(a, b) - expected) <= bound
+            except Exception:  # out of memory, or what cuDNN says of a plan that it offered
+                return False
+
+        return [plan for plan in plans if agrees(plan)]
+
+    def _wave(self, like: Array) -> Array:
+        """Numbers of both signs."""
+        count = self.xp.arange(like.size, dtype=np.int32)
+        return (count % 251 / 125 - 1).astype(like.dtype).reshape(like.shape)
+
+    def _largest(self, array: Array) -> float:
+        return float(self.xp.max(self.xp.abs(array)))
 
     # ---- by one matrix product -------------------------------------------------------------------
 
