@@ -57,7 +57,7 @@ class Bindings:
                 if bound.runs >= self.GRAPH_AFTER and self._may_capture(key):
                     self._capture(key, outputs, feeds, values)
                 return values, placed
-        bound = Bound(self.module, self.session, self.gpu, feeds)
+        bound = Bound(self.session, self.gpu)
         for name in outputs:
             bound.output(name, on_gpu=name in self._on_gpu)
         values, placed = bound.run(feeds)

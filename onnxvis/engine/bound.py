@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxvis.ops.device import DTYPES, Gpu, lies_on_gpu, on_host
+from onnxvis.ops.device import Gpu, lies_on_gpu
 
 __all__ = ["Bound", "Left", "OnGpu"]
 
@@ -51,45 +51,24 @@ class Left(OnGpu):
 
 
 class Bound:
-    """A binding for inputs of one shape.
+    """A binding of a session, whose runs end when all is computed."""
 
-    Inputs are copied to a place of their own on the GPU, on the stream on which the session computes.
-    ``waits``: whether a run ends when all is computed, or as soon as its work is handed over: for sessions
-    that compute everything on the GPU.
-    """
+    options: Any = None  # of a run
 
-    waits = True
-
-    def __init__(self, module: Any, session: Any, gpu: Gpu, feeds: Mapping[str, Any]) -> None:
+    def __init__(self, session: Any, gpu: Gpu) -> None:
         self.session, self.gpu, self.runs = session, gpu, 0
         self.binding = session.io_binding()
-        self._places: dict[str, Any] = {}
-        for name, value in feeds.items():
-            self._place(name, value)
-        self._unwaited = module.RunOptions()
-        self._unwaited.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._holders: list[weakref.ref[OnGpu]] = []
-
-    def _place(self, name: str, value: Any) -> None:
-        """A place for an input on the GPU, if it is of numbers that CuPy knows."""
-        dtype = DTYPES.get(value.data_type())
-        if dtype is None or 0 in value.shape():
-            return
-        with self.gpu.running():
-            place = self._places[name] = self.gpu.xp.empty(tuple(value.shape()), dtype)
-        self.binding.bind_input(
-            name, "cuda", self.gpu.index, place.dtype.type, [*place.shape], place.data.ptr
-        )
 
     def output(self, name: str, on_gpu: bool = True) -> None:
         """An output, wherever onnxruntime puts it."""
         self.binding.bind_output(name, *(("cuda", self.gpu.index) if on_gpu else ("cpu",)))
 
-    def output_at(self, name: str, place: Any) -> None:
-        """An output in the memory of an array, which is to live as long as this."""
-        self.binding.bind_output(
-            name, "cuda", self.gpu.index, place.dtype.type, [*place.shape], place.data.ptr
-        )
+    def give(self, feeds: Mapping[str, Any]) -> dict[str, OnGpu]:
+        """The inputs, which onnxruntime copies to where they are read: those that lie in places of ours."""
+        for name, value in feeds.items():
+            self.binding.bind_ortvalue_input(name, value)
+        return {}
 
     @property
     def free(self) -> bool:
@@ -98,16 +77,11 @@ class Bound:
 
     def run(self, feeds: Mapping[str, Any]) -> tuple[list[Any], dict[str, OnGpu]]:
         """The outputs, in the order in which they were bound, and the inputs in their places."""
-        for name, value in feeds.items():
-            if name in self._places:
-                self._places[name].set(on_host(value), stream=self.gpu.stream)
-            else:
-                self.binding.bind_ortvalue_input(name, value)
-        self.session.run_with_iobinding(self.binding, None if self.waits else self._unwaited)
+        placed = self.give(feeds)
+        self.session.run_with_iobinding(self.binding, self.options)
         self.runs += 1
         done = self.gpu.xp.cuda.Event(disable_timing=True)
         done.record(self.gpu.stream)
         values = [Left(value, done) if lies_on_gpu(value) else value for value in self.binding.get_outputs()]
-        placed = {n: OnGpu(feeds[n], place.data.ptr, place) for n, place in self._places.items()}
         self._holders = [weakref.ref(value) for value in (*values, *placed.values())]
         return values, placed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import get_ident
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from onnxvis.ops.device import DTYPES, Gpu, lies_on_gpu, on_host
 
-from .bound import Bound
+from .bound import Bound, OnGpu
 
 __all__ = ["ForwardGraph"]
 
@@ -21,12 +21,11 @@ class ForwardGraph(Bound):
     """One set of outputs, for inputs of one shape; ValueError where it cannot be, or is wrong.
 
     ``session``: its own, built for a CUDA graph.  A replay looks at no binding: it reads and writes the
-    places that were bound when it was captured, and computes nothing on the CPU any more.  So whether what it
-    leaves is right is tried once, with other numbers than those of the capture: ``expected`` is what the
-    outputs are for ``feeds``.
+    places that were bound when it was captured, and computes nothing on the CPU any more.  So inputs are
+    copied to their places, on the stream on which it computes, and a run ends when its work is handed over.
+    Whether what it leaves is right is tried once, with other numbers than those of the capture: ``expected``
+    is what the outputs are for ``feeds``.
     """
-
-    waits = False
 
     def __init__(
         self,
@@ -39,18 +38,34 @@ class ForwardGraph(Bound):
     ) -> None:
         if any(not lies_on_gpu(value) for value in expected):
             raise ValueError("an output lies on the CPU")
-        super().__init__(module, session, gpu, feeds)
-        if len(self._places) < len(feeds):
+        if any(value.data_type() not in DTYPES for value in feeds.values()):
             raise ValueError("an input is not of numbers that CuPy knows")
-        with gpu.running():
-            self._left = [gpu.xp.empty(tuple(value.shape()), DTYPES[value.data_type()]) for value in expected]
-        for name, place in zip(outputs, self._left, strict=True):
-            self.output_at(name, place)
+        super().__init__(session, gpu)
+        self.options = module.RunOptions()
+        self.options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+        bind = self.binding
+        self._places = {name: self._place(bind.bind_input, name, value) for name, value in feeds.items()}
+        self._left = [
+            self._place(bind.bind_output, *output) for output in zip(outputs, expected, strict=True)
+        ]
         self._thread = get_ident()  # whose graph onnxruntime keeps
         nothing = {name: np.zeros_like(on_host(value)) for name, value in feeds.items()}
-        super().run({name: module.OrtValue.ortvalue_from_numpy(array) for name, array in nothing.items()})
+        self.run({name: module.OrtValue.ortvalue_from_numpy(array) for name, array in nothing.items()})
         for ours, theirs in zip(self.run(feeds)[0], expected, strict=True):
             _compare(ours.numpy(), theirs.numpy())
+
+    def _place(self, bind: Callable[..., None], name: str, like: Any) -> Any:
+        """Memory for an input or output."""
+        with self.gpu.running():
+            place = self.gpu.xp.empty(tuple(like.shape()), DTYPES[like.data_type()])
+        bind(name, "cuda", self.gpu.index, place.dtype.type, [*place.shape], place.data.ptr)
+        return place
+
+    def give(self, feeds: Mapping[str, Any]) -> dict[str, OnGpu]:
+        """The inputs, in their places."""
+        for name, place in self._places.items():
+            place.set(on_host(feeds[name]), stream=self.gpu.stream)
+        return {n: OnGpu(feeds[n], place.data.ptr, place) for n, place in self._places.items()}
 
     @property
     def free(self) -> bool:
