@@ -116,7 +116,7 @@ class UnitAim(Aim):
 
     def chosen(self, values: Values) -> UnitAim:
         """The same with units and positions chosen for these values."""
-        if self.units is not None and not isinstance(self.positions, str):
+        if self.fixed:
             return self
         y = self.units_second(values[self.layer])
         units = self.units
