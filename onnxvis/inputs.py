@@ -63,7 +63,9 @@ def complete(x: Any, specs: Sequence[TensorSpec], preprocess: Preprocess) -> Bat
     """
     main = main_input(specs)
     pictures: tuple[Prepared, ...] = ()
-    if is_picture(x):
+    if isinstance(x, np.ndarray):
+        x = {main.name: x}
+    elif is_picture(x):
         sources = x if isinstance(x, list | tuple) else [x]
         pictures = tuple(preprocess.apply(source) for source in sources)
         shapes = {picture.array.shape for picture in pictures}
@@ -112,6 +114,8 @@ def blank(
 
 def _check_names(given: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
     names = [spec.name for spec in specs]
+    if given.keys() == set(names):
+        return
     unknown = [name for name in given if name not in names]
     missing = [name for name in names if name not in given]
     if unknown or missing:

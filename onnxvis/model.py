@@ -104,8 +104,6 @@ class Model:
 
     def _in_parts(self, batch: Batch, function: Any) -> dict[str, Any]:
         parts = [function(part.feeds) for _, part in batches(batch, self.inputs)]
-        if len(parts) == 1:
-            return dict(parts[0])
         return {name: _joined([part[name] for part in parts]) for name in parts[0]}
 
     # ---- explain it ------------------------------------------------------------------------------
@@ -197,13 +195,11 @@ class Model:
         parts = [*batches(batch, self.inputs, singly)]
         outcomes = [*(self.engine.side_by_side.run(explained, parts) if singly else map(explained, parts))]
         chosen = settled(wanted, [outcome.aim for outcome in outcomes])
-        values = outcomes[0].values
-        if len(outcomes) > 1:
-            values = np.concatenate([outcome.values for outcome in outcomes])
+        values, score = (_joined([getattr(each, of) for each in outcomes]) for of in ("values", "score"))
         return Explanation(
             values=values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False),
             target=chosen,
-            score=np.concatenate([outcome.score for outcome in outcomes]),
+            score=score,
             method=info.name,
             settings={**info.settings, **settings},
             shows=info.shows,
@@ -417,6 +413,8 @@ def _independent(info: MethodInfo, wanted: Wanted) -> bool:
 
 def _joined(parts: list[Any]) -> Any:
     """Arrays of several batches as one; sequences of maps as one list."""
+    if len(parts) == 1:
+        return parts[0]
     if all(isinstance(part, np.ndarray) and part.ndim for part in parts):
         return np.concatenate(parts)
     return (

@@ -42,7 +42,8 @@ class Bindings:
         """The outputs as OrtValues, on the GPU where it can hold them (there they may still be computed), and
         those of the inputs that lie there too.
         """
-        key = (*outputs, *((name, value.data_type(), *value.shape()) for name, value in feeds.items()))
+        shapes = ((name, value.data_type(), *value.shape()) for name, value in feeds.items())
+        key = (tuple(outputs), *shapes)
         graph = self._graphs.get(key)
         if graph is not None and graph.free:
             return graph.run(feeds)
@@ -79,9 +80,7 @@ class Bindings:
         """From the next run on a graph, if it can be one."""
         try:
             self._graphs[key] = ForwardGraph(self.module, self.again(), self.gpu, outputs, feeds, expected)
-        except Exception as error:  # onnxruntime's, one class a status code, and ours
-            # Before its session goes: onnxruntime leaves the stream as it was when an operator failed.
-            self.gpu.end_broken_capture()
+        except Exception as error:  # onnxruntime's, one class a status code, CUDA's, and ours
             self.refused[key] = str(error).strip().split("\n")[0] or type(error).__name__
             return
         del self._kept[key]  # which has memory for the same outputs

@@ -57,6 +57,7 @@ class DeviceExecutor:
             with self.gpu.running():
                 graph = self._known(record) or self._captured(record, seeds)
                 arrived = graph.run(record, seeds) if graph else self._walk(record, seeds)
+                record.raw.clear()  # while the GPU computes
                 meanwhile()
                 return {
                     name: np.asarray(self.gpu.download(array), self.ops.dtype, order="C")

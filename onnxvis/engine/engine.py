@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
 from threading import RLock
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from onnxvis.errors import ModelError, UnsupportedError, UsageError
 from onnxvis.graph.canonical import canonicalize
 from onnxvis.graph.ir import Graph, Quantized
 from onnxvis.graph.load import ModelFile
-from onnxvis.graph.quantized import is_quantized
 from onnxvis.graph.shapes import infer, specialize, with_types
 from onnxvis.ops.device import device_ops
 from onnxvis.ops.host import HostOps
@@ -24,6 +23,7 @@ from onnxvis.rules import registry
 from onnxvis.rules.dequantization import dequantized
 
 from .batches import SAMPLES
+from .cache import kept
 from .compiled import CompiledExecutor
 from .device import DeviceExecutor
 from .forward import Forward, Record
@@ -40,7 +40,6 @@ __all__ = ["Engine", "Executor"]
 Executor = CompiledExecutor | DeviceExecutor | HostExecutor | MixedExecutor
 Array = np.ndarray[Any, Any]
 Seeds = Mapping[str, Array]
-T = TypeVar("T")
 
 
 class Engine:
@@ -57,8 +56,6 @@ class Engine:
     def __init__(self, file: ModelFile, runtime: Runtime, executor: str = "auto") -> None:
         if executor not in ("auto", "compiled", "host", "device"):
             raise UsageError(f"no executor {executor!r}; there are 'auto', 'compiled', 'host' and 'device'")
-        if is_quantized(file.graph):
-            runtime = _without_gpu(runtime, executor)
         self.file, self.executor = file, executor
         self.on_gpu = executor == "device" or (executor == "auto" and runtime.device == "cuda")
         if self.on_gpu:
@@ -123,7 +120,7 @@ class Engine:
             )
 
         with self._building:
-            return _kept(self._graphs, (hidden, _shapes(feeds)), self.GRAPHS, build)
+            return kept(self._graphs, (hidden, _shapes(feeds)), self.GRAPHS, build)
 
     def _holding(self, hidden: frozenset[str]) -> Graph:
         """The canonical graph with these tensors of the file in it."""
@@ -136,14 +133,18 @@ class Engine:
         """
         seeds, wrt = tuple(seeds), tuple(wrt)
         task = (backward.key, seeds, wrt, registry.version)
-        fixed, every = (_shapes(feeds), *task), (_open_shapes(feeds), *task)
+        fixed = (_shapes(feeds), *task)
+        if fixed in self._executors:
+            self._executors.move_to_end(fixed)
+            return self._executors[fixed]
+        every = (_open_shapes(feeds), *task)
 
         def build() -> Executor:
             return self._build(self.specialized(feeds, (*seeds, *wrt)), backward, seeds, wrt)
 
-        if fixed not in self._executors and self._for_another(every, feeds) and every not in self._fixed:
+        if self._for_another(every, feeds) and every not in self._fixed:
             try:
-                return _kept(
+                return kept(
                     self._executors,
                     every,
                     self.PLANS,
@@ -151,7 +152,7 @@ class Engine:
                 )
             except UnsupportedError:
                 self._fixed.add(every)
-        executor = _kept(self._executors, fixed, self.PLANS, build)
+        executor = kept(self._executors, fixed, self.PLANS, build)
         if self.free_batch and isinstance(executor, CompiledExecutor):
             self._compiled.setdefault(every, _shapes(feeds))
         return executor
@@ -173,8 +174,8 @@ class Engine:
         So they do where the seeds cannot be traced, for the second number of samples (``backward`` has an
         executor for all of them then), and once sessions hold ``JOINT`` bytes.
         """
-        which = getattr(start, "key", None)
-        if which is None or len(ways) > 1 or not self._joinable:
+        which = getattr(start, "key", None) if self._joinable and len(ways) == 1 else None
+        if which is None:
             return None
         ((backward, wrt, finish),) = ways
         task = (backward.key, at, wrt, registry.version)
@@ -195,7 +196,7 @@ class Engine:
             if key in self._apart or self._for_another(every, feeds) or held > self.JOINT:
                 return None
         try:
-            found = _kept(self._joint, key, self.PLANS, build)
+            found = kept(self._joint, key, self.PLANS, build)
         except (NotTraceableError, ModelError, UnsupportedError):
             self._apart.add(key)
             return None
@@ -280,6 +281,8 @@ class Engine:
     def _absent(self, names: Iterable[str]) -> dict[str, Quantized]:
         """Those of the canonical graph's tensors that only follow from whole numbers in the file."""
         known, file = self.graph.quantized, self.file_graph.values
+        if not known:
+            return {}
         return {name: known[name] for name in names if name in known and name not in file}
 
     def vjp(
@@ -324,26 +327,16 @@ class Engine:
         record = self.run(feeds, (*(name for each in executors for name in each.needs), *at, *also))
         if callable(seed):  # on a GPU the record may be still to come: it is not waited for without need
             seed = seed(record.outlines(at) if getattr(seed, "fixed", False) else record)
-        kept, parts = record.only((*at, *also)), [record.only(each.needs) for each in executors]
+        seen, parts = record.only((*at, *also)), [record.only(each.needs) for each in executors]
         del record  # an executor may let go of what it has used: nobody else is to hold it
 
         def walked(executor: Executor, part: Record) -> dict[str, Array]:
             if isinstance(executor, DeviceExecutor):
-                return executor.backward(part, seed, lambda: meanwhile(kept))
+                return executor.backward(part, seed, lambda: meanwhile(seen))
             return executor.backward(part, seed)
 
         found = map(walked, executors, parts)
-        return kept, [_finished(way, arrived, kept) for way, arrived in zip(ways, found, strict=True)]
-
-
-def _without_gpu(runtime: Runtime, executor: str) -> Runtime:
-    """For a quantised net: on the GPU where it was tried, explanations were not those of the CPU."""
-    if runtime.asked == "cuda" or executor == "device":
-        raise UnsupportedError(
-            "this net is quantised, and on a GPU explanations of quantised nets are not right yet; use "
-            "device='cpu'"
-        )
-    return runtime if runtime.device == "cpu" else runtime.on_cpu()
+        return seen, [_finished(way, arrived, seen) for way, arrived in zip(ways, found, strict=True)]
 
 
 def _finished(way: Way, arrived: dict[str, Array], record: Record) -> dict[str, Array]:
@@ -364,14 +357,3 @@ def _open_shapes(feeds: Seeds) -> Hashable:
 
 def _shapes(feeds: Seeds) -> Hashable:
     return tuple(sorted((name, array.shape) for name, array in feeds.items()))
-
-
-def _kept(cache: OrderedDict[Hashable, T], key: Hashable, limit: int, build: Callable[[], T]) -> T:
-    """The cached value, built where it is not there; the least recently used are let go of."""
-    if key in cache:
-        cache.move_to_end(key)
-    else:
-        cache[key] = build()
-        while len(cache) > limit:
-            cache.popitem(last=False)
-    return cache[key]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from threading import RLock
 from typing import Any
 
@@ -13,12 +13,14 @@ import onnx
 from onnxvis.graph.load import ModelFile
 from onnxvis.ops.device import DTYPES
 
+from .cache import kept
 from .runtime import Runtime
 from .supply import reads, supplied
 
 __all__ = ["Forward", "Record"]
 
 Array = np.ndarray[Any, Any]
+_Which = tuple[frozenset[str], bool]
 DEAD = 0.05  # share of the nodes from which on those that nothing depends on are left out
 
 
@@ -65,20 +67,22 @@ class Forward:
     """Runs a model file and keeps what it is asked for; a session for each set of kept tensors."""
 
     LIMIT = 4  # sessions kept: each holds the weights once more
+    KNOWN = 64
 
     def __init__(self, file: ModelFile, runtime: Runtime) -> None:
         self.file, self.runtime = file, runtime
         self._building = RLock()
         self._outputs = frozenset(file.graph.outputs)
         # By the tensors that they give, and whether they are fed matrices, which is for single samples.
-        self._sessions: OrderedDict[tuple[frozenset[str], bool], Any] = OrderedDict()
+        self._sessions: OrderedDict[_Which, Any] = OrderedDict()
+        # What of what was asked for is computed, and by which session; whether for single samples counts.
+        self._known: OrderedDict[Hashable, tuple[_Which | None, list[str]]] = OrderedDict()
 
     def run(self, feeds: Mapping[str, np.ndarray[Any, Any]], names: Iterable[str]) -> Record:
         """Run on complete inputs; the record holds ``names`` (inputs among them as they were fed)."""
-        raw = {name: self.runtime.value(array) for name, array in feeds.items()}
-        computed = list(dict.fromkeys(name for name in names if name not in feeds))
+        raw = {name: self.runtime.fed(array) for name, array in feeds.items()}
+        session, computed = self._for(tuple(names), feeds)
         if computed:
-            session = self._session(computed, feeds)
             values, placed = self.runtime.ran(session, computed, raw)
             raw = {**raw, **placed, **dict(zip(computed, values, strict=True))}
         return Record(raw)
@@ -111,16 +115,29 @@ class Forward:
         return {entry.name for entry in outputs if not entry.type.startswith("tensor")}
 
     def _session(self, taps: Sequence[str], feeds: Mapping[str, Array]) -> Any:
-        with self._building:
-            return self._found_or_built(frozenset(taps), feeds)
+        return self._for(tuple(taps), feeds)[0]
 
-    def _found_or_built(self, wanted: frozenset[str], feeds: Mapping[str, Array]) -> Any:
+    def _for(self, names: tuple[str, ...], feeds: Mapping[str, Array]) -> tuple[Any, list[str]]:
+        """What of these is to be computed, and the session that does it (None for nothing)."""
         single = all(array.shape[:1] in ((), (1,)) for array in feeds.values())
-        for (held, fed), session in self._sessions.items():
+
+        def find() -> tuple[_Which | None, list[str]]:
+            computed = list(dict.fromkeys(name for name in names if name not in feeds))
+            return (self._found_or_built(frozenset(computed), single) if computed else None), computed
+
+        with self._building:
+            which, computed = kept(self._known, (names, single), self.KNOWN, find)
+            if which is None:
+                return None, computed
+            self._sessions.move_to_end(which)
+            return self._sessions[which], computed
+
+    def _found_or_built(self, wanted: frozenset[str], single: bool) -> _Which:
+        """Which of the sessions gives these tensors."""
+        for held, fed in self._sessions:
             few = len(held - self._outputs) <= 2 * len(wanted - self._outputs)
             if wanted <= held and few and (single or not fed):
-                self._sessions.move_to_end((held, fed))
-                return session
+                return held, fed
         model, held = self.tapped(wanted)
         given = {tensor.name for tensor in model.graph.initializer}
         weights = {name: weight for name, weight in self.file.weights.items() if name in given}
@@ -128,7 +145,8 @@ class Forward:
         self._sessions[held, bool(session.fed)] = session
         while len(self._sessions) > self.LIMIT:
             self._sessions.popitem(last=False)
-        return session
+        self._known.clear()
+        return held, bool(session.fed)
 
     def tapped(self, wanted: frozenset[str]) -> tuple[onnx.ModelProto, frozenset[str]]:
         """A model that gives these tensors, and all that it gives.

@@ -1,30 +1,31 @@
-"""A forward pass as a CUDA graph of onnxruntime's: one launch instead of one for every operator."""
+"""A forward pass of onnxruntime's as a CUDA graph: one launch instead of one for every operator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from threading import get_ident
 from typing import Any
 
 import numpy as np
 
 from onnxvis.ops.device import DTYPES, Gpu, lies_on_gpu, on_host
 
-from .bound import Bound, OnGpu
+from .bound import Bound, Left, OnGpu, Run
 
 __all__ = ["ForwardGraph"]
 
 TOLERANCE = 1e-3
+NO_GRAPH = "-1"  # of onnxruntime's own
 
 
 class ForwardGraph(Bound):
     """One set of outputs, for inputs of one shape; ValueError where it cannot be, or is wrong.
 
-    ``session``: its own, built for a CUDA graph.  A replay looks at no binding: it reads and writes the
-    places that were bound when it was captured, and computes nothing on the CPU any more.  So inputs are
-    copied to their places, on the stream on which it computes, and a run ends when its work is handed over.
-    Whether what it leaves is right is tried once, with other numbers than those of the capture: ``expected``
-    is what the outputs are for ``feeds``.
+    ``session``: its own, built for a CUDA graph, so that onnxruntime refuses a net of which it computes a
+    part on the CPU, and frees nothing that a graph reads.  It runs only to be captured, here and not by
+    onnxruntime: what it computes with in between stays its own.  A launch looks at no binding: it reads and
+    writes the places that were bound.  Inputs are sent to their places before it, and a run ends when its
+    work is handed over.  Whether what it leaves is right is tried once, with other numbers than those of
+    the capture: ``expected`` is what the outputs are for ``feeds``.
     """
 
     def __init__(
@@ -41,36 +42,60 @@ class ForwardGraph(Bound):
         if any(value.data_type() not in DTYPES for value in feeds.values()):
             raise ValueError("an input is not of numbers that CuPy knows")
         super().__init__(session, gpu)
-        self.options = module.RunOptions()
-        self.options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        bind = self.binding
-        self._places = {name: self._place(bind.bind_input, name, value) for name, value in feeds.items()}
-        self._left = [
-            self._place(bind.bind_output, *output) for output in zip(outputs, expected, strict=True)
-        ]
-        self._thread = get_ident()  # whose graph onnxruntime keeps
-        nothing = {name: np.zeros_like(on_host(value)) for name, value in feeds.items()}
-        self.run({name: module.OrtValue.ortvalue_from_numpy(array) for name, array in nothing.items()})
-        for ours, theirs in zip(self.run(feeds)[0], expected, strict=True):
-            _compare(ours.numpy(), theirs.numpy())
-
-    def _place(self, bind: Callable[..., None], name: str, like: Any) -> Any:
-        """Memory for an input or output."""
-        with self.gpu.running():
-            place = self.gpu.xp.empty(tuple(like.shape()), DTYPES[like.data_type()])
-        bind(name, "cuda", self.gpu.index, place.dtype.type, [*place.shape], place.data.ptr)
-        return place
-
-    def give(self, feeds: Mapping[str, Any]) -> dict[str, OnGpu]:
-        """The inputs, in their places."""
+        with gpu.running():
+            self._places = {name: _place(gpu, value) for name, value in feeds.items()}
+            left = [_place(gpu, value) for value in expected]
+            # Inputs are sent from here: it has their shapes, and holds what was sent last.
+            self._sent = {name: gpu.room(place.shape, place.dtype) for name, place in self._places.items()}
         for name, place in self._places.items():
-            place.set(on_host(feeds[name]), stream=self.gpu.stream)
-        return {n: OnGpu(feeds[n], place.data.ptr, place) for n, place in self._places.items()}
+            self._bind(self.binding.bind_input, name, place)
+        for name, place in zip(outputs, left, strict=True):
+            self._bind(self.binding.bind_output, name, place)
+        self._graph = self._captured(module)
+        self._left = [*zip(self.binding.get_outputs(), left, strict=True)]
+        nothing = {name: np.zeros(place.shape, place.dtype) for name, place in self._places.items()}
+        for given in (nothing, {name: on_host(value) for name, value in feeds.items()}):
+            self._launched(given).done.synchronize()
+        for (value, _), theirs in zip(self._left, expected, strict=True):
+            _compare(value.numpy(), theirs.numpy())
 
-    @property
-    def free(self) -> bool:
-        """True where nobody holds what the last run left, and this thread may run it."""
-        return self._thread == get_ident() and super().free
+    def _bind(self, bind: Callable[..., None], name: str, place: Any) -> None:
+        bind(name, "cuda", self.gpu.index, place.dtype.type, [*place.shape], place.data.ptr)
+
+    def _captured(self, module: Any) -> Any:
+        """The graph, of a run after two, which choose algorithms and take memory."""
+        options = module.RunOptions()
+        for entry in (("disable_synchronize_execution_providers", "1"), ("gpu_graph_id", NO_GRAPH)):
+            options.add_run_config_entry(*entry)
+        with self.gpu.running():
+            for place in self._places.values():
+                place[...] = 0
+
+            def run() -> None:
+                self.session.run_with_iobinding(self.binding, options)
+
+            run()
+            run()
+            return self.gpu.capture(run).graph
+
+    def run(self, feeds: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The outputs, and the inputs in their places."""
+        run = self._launched({name: on_host(value) for name, value in feeds.items()})
+        values = [Left(value, place.data.ptr, place, run) for value, place in self._left]
+        return values, {n: OnGpu(feeds[n], place.data.ptr, place, run) for n, place in self._places.items()}
+
+    def _launched(self, arrays: Mapping[str, Any]) -> Run:
+        """A launch for these inputs; those of the last one are no longer read where they were sent from."""
+        self.wait()
+        for name, place in self._places.items():
+            self.gpu.send(arrays[name], place, self._sent[name])
+        self._graph.launch(stream=self.gpu.stream)
+        return self._handed_over()
+
+
+def _place(gpu: Gpu, like: Any) -> Any:
+    """Memory for an input or output."""
+    return gpu.xp.empty(tuple(like.shape()), DTYPES[like.data_type()])
 
 
 def _compare(ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> None:

@@ -19,6 +19,7 @@ from onnxvis.errors import MissingRuntimeError, ModelError, OnnxvisError, UsageE
 from onnxvis.ops.device import PRECISIONS, find_gpu
 
 from .bindings import Bindings
+from .bound import Fed
 
 __all__ = ["Runtime", "Session", "import_onnxruntime"]
 
@@ -93,10 +94,6 @@ class Runtime:
             self.gpu = find_gpu()
             self._turn = self.gpu.lock  # its stream is the one that others capture
             self.providers = [(CUDA, self._cuda_options()), CPU]
-
-    def on_cpu(self) -> Runtime:
-        """The same on the CPU."""
-        return Runtime("cpu", self.threads, self.precision, [*self.custom_ops])
 
     def on_one_thread(self) -> Runtime:
         """The same, whose sessions have one thread."""
@@ -233,6 +230,10 @@ class Runtime:
     def value(self, array: np.ndarray[Any, Any]) -> Any:
         """An OrtValue that holds the array."""
         return self.module.OrtValue.ortvalue_from_numpy(np.asarray(array, order="C"))
+
+    def fed(self, array: np.ndarray[Any, Any]) -> Any:
+        """The array as a run takes it: on a GPU only some runs want an OrtValue."""
+        return self.value(array) if self.device == "cpu" else Fed(self.module, np.asarray(array, order="C"))
 
     def _options(self) -> Any:
         options = self.module.SessionOptions()

@@ -10,7 +10,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary
 
 from .ir import Graph
 
@@ -28,16 +27,17 @@ def remembered(
 
     All callers share a result: nobody is to change it.
     """
-    kept: WeakKeyDictionary[Graph, OrderedDict[Hashable, Answer]] = WeakKeyDictionary()
 
     @wraps(function)
     def asked(graph: Graph, /, *args: Questions.args, **kwargs: Questions.kwargs) -> Answer:
-        answers, question = kept.setdefault(graph, OrderedDict()), (args, *kwargs.items())
-        answer = answers[question] if question in answers else function(graph, *args, **kwargs)
-        answers[question] = answer
-        answers.move_to_end(question)
+        answers: OrderedDict[Hashable, list[Answer]] = graph.answers.setdefault(function, OrderedDict())
+        question = (args, *kwargs.items())
+        known = answers.pop(question, None)  # in a list, since None is an answer as well
+        if known is None:
+            known = [function(graph, *args, **kwargs)]
+        answers[question] = known  # the last asked is the last
         while len(answers) > LIMIT:
             answers.popitem(last=False)
-        return answer
+        return known[0]
 
     return asked

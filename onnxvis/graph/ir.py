@@ -7,7 +7,8 @@ repeated in the file and is made unique here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -166,6 +167,11 @@ class Graph:
     outputs: tuple[str, ...]
     opsets: Mapping[str, int] = field(default_factory=dict)
     quantized: Mapping[str, Quantized] = field(default_factory=dict)
+
+    @cached_property
+    def answers(self) -> dict[Callable[..., Any], OrderedDict[Hashable, Any]]:
+        """What functions were asked about it before (see ``graph.answers``)."""
+        return {}
 
     @cached_property
     def producers(self) -> Mapping[str, Node]:

@@ -25,7 +25,7 @@ from .analysis import limits, nonnegative, starts_at_zero
 from .folding import fold_constants
 from .ir import Graph, Node, Quantized, Value
 
-__all__ = ["is_quantized", "plain_quantization"]
+__all__ = ["plain_quantization"]
 
 MICROSOFT = "com.microsoft"
 Array = np.ndarray[Any, Any]
@@ -57,18 +57,13 @@ def plain_quantization(graph: Graph, keep: Collection[str] = ()) -> Graph:
 
     Operators whose scales or weights are not constants where they must be are left as they are.
     """
-    if not is_quantized(graph):
+    if not any(node.domain in ("", MICROSOFT) and _is_quantized(node) for node in graph.nodes):
         return graph
     writer = _Writer(graph, keep)
     for node in graph.nodes:
         writer.write(node)
     written = graph.with_nodes(writer.nodes, writer.new.values())
     return _rectified(fold_constants(written), writer)
-
-
-def is_quantized(graph: Graph) -> bool:
-    """Whether onnxruntime's operators compute with whole numbers that stand for real ones."""
-    return any(node.domain in ("", MICROSOFT) and _is_quantized(node) for node in graph.nodes)
 
 
 def _is_quantized(node: Node) -> bool:

@@ -55,6 +55,8 @@ class Target:
             raise TargetError(f"layer is the name of a layer or tensor, not {self.layer!r}")
         if self.reduce not in ("sum", "mean"):
             raise TargetError(f"reduce is 'sum' or 'mean', not {self.reduce!r}")
+        if self.index is None and self.seed is None:
+            return
         ways = {
             "unit or position": any(e is not None for e in (self.unit, self.position, self.axis)),
             "index": self.index is not None,
@@ -70,6 +72,15 @@ class Target:
         if not isinstance(other, Target):
             return NotImplemented
         return all(_same(getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+
+    @property
+    def key(self) -> tuple[Any, ...] | None:
+        """Its first fields, hashable; None where it has weights, an array, an index or a function."""
+        unit = tuple(self.unit) if isinstance(self.unit, list) else self.unit
+        units = unit is None or isinstance(unit, int | tuple)
+        place = self.position is None or isinstance(self.position, str)
+        plain = units and place and self.index is None and self.seed is None
+        return (self.layer, unit, self.position, self.reduce, self.axis) if plain else None
 
 
 Wanted = Target | Mapping[str, Target] | Sequence[Any] | Callable[..., Any]
@@ -103,6 +114,8 @@ def normal(given: Any, names: Names) -> Wanted:
     """
     if given is None:
         return Target()
+    if _is_index(given):
+        return Target(unit=int(given))
     if isinstance(given, Target):
         return _resolved(given, names)
     if isinstance(given, str):
@@ -113,8 +126,6 @@ def normal(given: Any, names: Names) -> Wanted:
         return _from_list(list(given), names)
     if isinstance(given, np.ndarray):
         return Target(seed=given)
-    if _is_index(given):
-        return Target(unit=int(given))
     if callable(given):
         wanted: Callable[..., Any] = given
         return wanted
@@ -261,7 +272,7 @@ def settled(wanted: Wanted, found: Sequence[Aim]) -> Wanted:
     """The target with the units that were chosen, to be used again; ``found``: its aims, one a batch."""
     if isinstance(wanted, Target):
         units = [unit for aim in found if isinstance(aim, UnitAim) for unit in aim.units or ()]
-        return replace(wanted, layer=found[0].tensor, unit=units or wanted.unit)
+        return Target(**{**vars(wanted), "layer": found[0].tensor, "unit": units or wanted.unit})
     if isinstance(wanted, Mapping):
         sums = [aim for aim in found if isinstance(aim, SumAim)]
         return {

@@ -92,6 +92,19 @@ def _check(*values: Any) -> None:
             raise TypeError("CuPy does not mix its arrays with NumPy's")
 
 
+def again(step: Callable[[], None]) -> None:
+    """Do it, now and in every launch of the graph that is being captured."""
+    step()
+    if _recorded is not None:
+        _recorded.append(step)
+
+
+def _memcpy_async(target: int, source: int, size: int, kind: int, stream: int) -> None:
+    """cudaMemcpyAsync from the host, which is done at once."""
+    assert (kind, stream) == (1, _Stream.ptr)
+    again(lambda: ctypes.memmove(target, source, size) and None)
+
+
 def _do(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Run on the memory of the arrays; the result stays on the device."""
     _check(*arguments)
@@ -281,6 +294,7 @@ def cupy() -> Any:
             pointer=pointer, size=size, owner=owner
         ),
         alloc_pinned_memory=bytearray,
+        runtime=SimpleNamespace(memcpyAsync=_memcpy_async),
         MemoryPointer=lambda memory, offset: (memory, offset),
     )
     return SimpleNamespace(

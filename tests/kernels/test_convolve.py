@@ -280,3 +280,41 @@ def test_a_group_has_other_ways():
     with launched() as seen:
         ops.conv(ops.constant(np.ones((1, 4, 5, 6))), ops.constant(np.ones((4, 2, 3, 3))), window, 2)
     assert [name.partition("<")[0] for name in seen] == ["im2col"]
+
+
+def test_weights_of_a_model_are_laid_out_once():
+    """As long as they live; what a rule computes is laid out each time."""
+    ops, rng = stand_in_ops(capability=90), np.random.default_rng(0)
+    window = Window((3, 3), (1, 1), (1, 1), (1, 1), (4, 5), (4, 5))
+    g, weights = ops.constant(rng.normal(size=(1, 40, 4, 5))), np.float32(rng.normal(size=(40, 56, 3, 3)))
+    (way, *_) = ways(ops.gpu, "conv_dgrad", g, weights, window)
+
+    def made(w):
+        with launched() as kernels:
+            y = ops.gpu.download(way(g, w))
+        expected = exact("conv_dgrad", ops.gpu.download(g), ops.gpu.download(w), window)
+        assert abs(y - expected).max() < 1e-5 * abs(expected).max()
+        return sum("by_offset" in kernel for kernel in kernels)
+
+    assert weights.nbytes > ops.gpu.SMALL
+    assert [made(ops.constant(weights)) for _ in range(3)] == [1, 0, 0]
+    assert [made(ops.constant(weights) * 2) for _ in range(2)] == [1, 1]
+    weights = np.float32(rng.normal(size=weights.shape))  # the others are gone
+    assert [made(ops.constant(weights)) for _ in range(2)] == [1, 0] and len(ops.gpu._made) == 1
+
+
+def test_a_graph_lays_out_what_was_not_before():
+    """Its memory is its own: the next pass makes it again, outside; and what it reads lives as long as it."""
+    gpu, array = stand_in_gpu(90), np.ones(20000, np.float32)
+    constant, count = gpu.constant(array, np.float32), []
+
+    def make():
+        count.append(len(count))
+        return gpu.xp.zeros((len(count),), np.float32)
+
+    first = gpu.capture(lambda: gpu.made_of(constant, "a", make))
+    assert first.made.shape == (1,) and not first.constants
+    assert [gpu.made_of(constant, "a", make).shape for _ in range(2)] == [(2,)] * 2
+    second = gpu.capture(lambda: gpu.made_of(constant, "a", make))
+    assert second.made.shape == (2,) and second.constants[0] is second.made
+    assert gpu.made_of(constant, "b", make).shape == (3,)

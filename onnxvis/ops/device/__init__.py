@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from .cudnn import find_cudnn
-from .gpu import DTYPES, PRECISIONS, Gpu, find_gpu, lies_on_gpu, on_host
+from .gpu import DTYPES, KINDS, PRECISIONS, Gpu, find_gpu, lies_on_gpu, on_host
 from .operators import DeviceOps
 
-__all__ = ["DTYPES", "PRECISIONS", "DeviceOps", "Gpu", "device_ops", "find_gpu", "lies_on_gpu", "on_host"]
+__all__ = [
+    "DTYPES", "KINDS", "PRECISIONS", "DeviceOps", "Gpu", "device_ops", "find_gpu", "lies_on_gpu", "on_host",
+]  # fmt: skip
 
 
 @cache

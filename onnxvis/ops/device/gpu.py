@@ -6,8 +6,8 @@ import ctypes
 import math
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from threading import RLock
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -19,10 +19,13 @@ from onnxvis.errors import MissingRuntimeError
 from .cublas import Cublas, find_cublas
 from .sources import KERNELS, expression, expressions, options, source
 
-__all__ = ["DTYPES", "PRECISIONS", "Gpu", "NotCapturableError", "find_gpu", "lies_on_gpu", "on_host"]
+__all__ = [
+    "DTYPES", "KINDS", "PRECISIONS", "Gpu", "NotCapturableError", "find_gpu", "lies_on_gpu", "on_host",
+]  # fmt: skip
 
 # How float32 convolutions and matrix products are computed; everything else is in float32 always.
 PRECISIONS = ("float32", "tf32", "float16")
+TO_DEVICE = 1  # cudaMemcpyHostToDevice
 INSTALL = "pip install 'onnxvis[cuda12]' (or 'onnxvis[cuda13]')"
 # onnxruntime's names of what CuPy knows too.
 DTYPES = {
@@ -31,10 +34,14 @@ DTYPES = {
     "tensor(int64)": "int64", "tensor(uint8)": "uint8", "tensor(uint16)": "uint16",
     "tensor(uint32)": "uint32", "tensor(uint64)": "uint64",
 }  # fmt: skip
+KINDS = {np.dtype(dtype): kind for kind, dtype in DTYPES.items()}
 
 
 def on_host(value: Any) -> np.ndarray[Any, Any]:
     """The numbers of an OrtValue in the host's memory: where they lie, if CuPy knows such numbers."""
+    array: np.ndarray[Any, Any] | None = getattr(value, "array", None)  # of which it is to be made
+    if array is not None:
+        return array
     dtype = DTYPES.get(value.data_type())
     if dtype is None or lies_on_gpu(value):
         found: np.ndarray[Any, Any] = value.numpy()
@@ -100,7 +107,7 @@ class Gpu:
 
     SHARE = 0.9
     THREADS, BLOCKS = 256, 2**20  # a block's threads; at most that many blocks, each walks in strides
-    PINNED = 2**28
+    PINNED, SENT = 2**28, 2**20  # bytes of page-locked memory in all, and that are sent at once
     SMALL, KEPT = 65536, 512  # bytes up to which constants are known by content; how many of these stay
 
     def __init__(self, xp: Any, erf: Callable[[Any], Any], cublas: Any, index: int = 0) -> None:
@@ -116,16 +123,14 @@ class Gpu:
         self._modules: dict[tuple[str, ...], Any] = {}
         self._functions: dict[str, Any] = {}
         self._large: dict[int, tuple[weakref.ref[Any], Any]] = {}
+        self._made: dict[int, dict[Hashable, Any]] = {}  # of large constants, by the id of these
         self._small: OrderedDict[Any, Any] = OrderedDict()
 
     @contextmanager
     def running(self, pool: Any = None) -> Iterator[None]:
         """Everything inside runs on this device, on ``stream``, with memory from ``pool``."""
-        with ExitStack() as stack:
-            stack.enter_context(self.lock)
-            stack.enter_context(self.xp.cuda.Device(self.index))
-            stack.enter_context(self.stream)
-            stack.enter_context(self.xp.cuda.using_allocator((pool or self.pool).malloc))
+        memory = self.xp.cuda.using_allocator((pool or self.pool).malloc)
+        with self.lock, self.xp.cuda.Device(self.index), self.stream, memory:
             yield
 
     @cached_property
@@ -242,9 +247,31 @@ class Gpu:
         key = id(array)  # nobody else's while the array lives, and forgotten when it dies
         known = self._large.get(key)
         if known is None or known[1].dtype != dtype:
-            forget = weakref.ref(array, lambda _: self._large.pop(key, None))
+            self._forget(key)
+            forget = weakref.ref(array, lambda _: self._forget(key))
             known = self._large[key] = (forget, self._upload(array, dtype))
+            self._made[id(known[1])] = {}
         return known[1]
+
+    def _forget(self, key: int) -> None:
+        known = self._large.pop(key, None)
+        if known is not None:
+            del self._made[id(known[1])]
+
+    def made_of(self, constant: Any, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What ``make`` makes of a constant: once, if that is a large one, and kept as long as it.
+
+        ``key``: equal where the same is made.  Of other arrays it is made anew, and so it is while a CUDA
+        graph is captured, if it was not made before.
+        """
+        made = self._made.get(id(constant))
+        if made is None or (self.held is not None and key not in made):
+            return make()
+        if key not in made:
+            made[key] = make()
+        if self.held is not None:
+            self.held.append(made[key])
+        return made[key]
 
     def _upload(self, array: np.ndarray[Any, Any], dtype: Any) -> Any:
         if self.held is not None:
@@ -257,14 +284,27 @@ class Gpu:
         """A copy on the device."""
         return self.xp.asarray(np.asarray(array, order="C"))
 
+    def send(self, array: np.ndarray[Any, Any], place: Any, by: np.ndarray[Any, Any]) -> None:
+        """Copy an array to a place on the device by way of ``by``, an array like it that is page-locked.
+
+        Nothing is waited for: ``by`` is free again once the stream has come so far.
+        """
+        numbers, room = array.reshape(-1), by.reshape(-1)
+        source, target = by.ctypes.data, place.data.ptr
+        for first in range(0, numbers.size, self.SENT // by.itemsize):
+            part = slice(first, first + self.SENT // by.itemsize)
+            np.copyto(room[part], numbers[part])
+            at, size = first * by.itemsize, room[part].nbytes
+            self.xp.cuda.runtime.memcpyAsync(target + at, source + at, size, TO_DEVICE, self.stream.ptr)
+
     def download(self, array: Any) -> np.ndarray[Any, Any]:
         """A copy in the host's memory; waits for what computes it."""
-        found = self._room(tuple(array.shape), array.dtype)
+        found = self.room(tuple(array.shape), array.dtype)
         array.get(stream=self.stream, out=found)
         self.stream.synchronize()
         return found
 
-    def _room(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
+    def room(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
         """An array in the host's memory: page-locked, into which copies take a third of the time, while
         arrays that somebody holds take less than ``PINNED`` bytes of that.
         """

@@ -199,13 +199,16 @@ class Way:
         chunks, offsets = -(-channels // DEPTH), self.problem.window.count
         if offsets == by_row == 1 and (rows, channels) == (padded, chunks * DEPTH) and _aligned(w):
             return w  # they lie so already
-        weights = self.gpu.xp.empty((chunks, offsets, DEPTH, padded), w.dtype)
-        count = weights.size // (offsets * SOME)
-        self.gpu.launch(
-            "by_offset", w.dtype, str(flipped).lower(), count, w, weights,
-            *map(SHORT, (rows, padded, channels, offsets, by_row, by_channel, count)),
-        )  # fmt: skip
-        return weights
+        numbers = (rows, padded, channels, offsets, by_row, by_channel)
+
+        def lay_out() -> Array:
+            weights = self.gpu.xp.empty((chunks, offsets, DEPTH, padded), w.dtype)
+            count = weights.size // (offsets * SOME)
+            given = w, weights, *map(SHORT, (*numbers, count))
+            self.gpu.launch("by_offset", w.dtype, str(flipped).lower(), count, *given)
+            return weights
+
+        return self.gpu.made_of(w, ("by_offset", *numbers, flipped), lay_out)
 
     def _spread(self, compact: Array) -> Array:
         """The result of a 1×1 kernel's windows at the positions that they see; zeros elsewhere."""
