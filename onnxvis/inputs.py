@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Batch:
     feeds: Mapping[str, Array]
     pictures: tuple[Prepared, ...] = ()
 
-    @property
+    @cached_property
     def samples(self) -> int:
         """Length of the first axis."""
         return max((array.shape[0] for array in self.feeds.values() if array.ndim), default=1)
@@ -61,11 +62,11 @@ def complete(x: Any, specs: Sequence[TensorSpec], preprocess: Preprocess) -> Bat
 
     Raises InputError where names, shapes or dtypes do not fit, ImageError for unreadable pictures.
     """
+    if len(specs) == 1 and _is_as_taken(x, specs[0]):
+        return Batch({specs[0].name: x})
     main = main_input(specs)
     pictures: tuple[Prepared, ...] = ()
-    if isinstance(x, np.ndarray):
-        x = {main.name: x}
-    elif is_picture(x):
+    if is_picture(x):
         sources = x if isinstance(x, list | tuple) else [x]
         pictures = tuple(preprocess.apply(source) for source in sources)
         shapes = {picture.array.shape for picture in pictures}
@@ -114,8 +115,6 @@ def blank(
 
 def _check_names(given: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
     names = [spec.name for spec in specs]
-    if given.keys() == set(names):
-        return
     unknown = [name for name in given if name not in names]
     missing = [name for name in names if name not in given]
     if unknown or missing:
@@ -127,6 +126,13 @@ def _check_names(given: Mapping[str, Any], specs: Sequence[TensorSpec]) -> None:
                 else f"give {missing[0]!r} too, as {{name: array}}"
             )
         )
+
+
+def _is_as_taken(x: Any, spec: TensorSpec) -> bool:
+    """Whether it is an array of samples as the net fixes them, of which there is nothing to check."""
+    if not isinstance(x, np.ndarray) or x.dtype != spec.dtype or not spec.shape:
+        return False
+    return x.ndim == len(spec.shape) and x.shape[1:] == spec.shape[1:] and len(x) > 0
 
 
 def _checked(array: Any, spec: TensorSpec) -> Array:
@@ -167,8 +173,8 @@ def fixed_samples(specs: Sequence[TensorSpec]) -> int | None:
 
 def batches(batch: Batch, specs: Sequence[TensorSpec], singly: bool = False) -> Iterator[tuple[slice, Batch]]:
     """The batch in parts of the length that the model takes; where it takes any, whole or ``singly``."""
-    lengths = {1} if singly else _lengths(specs)
     samples = batch.samples
+    lengths = {1} if singly else _lengths(specs)
     if not lengths or lengths == {samples}:
         yield slice(0, samples), batch
         return

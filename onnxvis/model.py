@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from . import images
+from .cache import kept
 from .engine.engine import Engine
 from .engine.plan import Pass
 from .errors import InputError, TargetError, UnknownNameError, UsageError
@@ -30,7 +32,7 @@ from .overlap import overlapped
 from .pictures import Pictures
 from .rules import Composite
 from .stream import Stream
-from .target import Names, Wanted, find_aim, normal, separable, settled, tensors_of
+from .target import Aim, Names, Target, Wanted, find_aim, normal, separable, settled, tensors_of
 from .taxonomy import INPUT_MODIFICATION, Case, MethodInfo, Outcome, find
 from .taxonomy.deconvolutional.conservation import Conservation, joined
 from .taxonomy.deconvolutional.relevance import report
@@ -46,6 +48,8 @@ Array = np.ndarray[Any, Any]
 class Model:
     """A CNN in ONNX, opened with :func:`onnxvis.load`."""
 
+    AIMS = 64  # targets that are known, for inputs of some shapes
+
     def __init__(
         self, engine: Engine, preprocess: images.Preprocess, preprocess_source: str, labels: Sequence[str]
     ) -> None:
@@ -53,6 +57,7 @@ class Model:
         self.preprocess, self.preprocess_source = preprocess, preprocess_source
         self.labels = labels
         self.device = engine.device
+        self._aims: OrderedDict[Hashable, Aim] = OrderedDict()
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
@@ -134,7 +139,8 @@ class Model:
         checked = info.check(settings)
         batch = complete(x, self.inputs, self.preprocess)
         wanted = normal(target, self.names)
-        singly = _independent(info, wanted) and self.engine.side_by_side.pays(batch.feeds, batch.samples)
+        several = batch.samples > 1 and _independent(info, wanted)
+        singly = several and self.engine.side_by_side.pays(batch.feeds, batch.samples)
         return self._explanation(info, name, checked, singly, batch, wanted)
 
     def explain_each(
@@ -186,31 +192,41 @@ class Model:
     ) -> Explanation:
         """Samples explained by the input ``name``, in the batches that the model takes, or ``singly``."""
         engine = self.engine.side_by_side.engine if singly else self.engine
+        parts = [*batches(batch, self.inputs, singly)]
+        about: list[dict[str, Any]] = []
+
+        def tell(aims: Sequence[Aim]) -> None:
+            about.append(self._about(info, name, settings, batch, settled(wanted, aims)))
 
         def explained(part: tuple[slice, Batch]) -> Outcome:
             where, samples = part
-            case = self._case(samples, name, wanted, where, batch.samples, engine)
+            told = (lambda aim: tell([aim])) if len(parts) == 1 else None
+            case = self._case(samples, name, wanted, where, batch.samples, engine, told)
             return cast(Outcome, info.run(case, **settings))
 
-        parts = [*batches(batch, self.inputs, singly)]
         outcomes = [*(self.engine.side_by_side.run(explained, parts) if singly else map(explained, parts))]
-        chosen = settled(wanted, [outcome.aim for outcome in outcomes])
+        if not about:
+            tell([outcome.aim for outcome in outcomes])
         values, score = (_joined([getattr(each, of) for each in outcomes]) for of in ("values", "score"))
-        return Explanation(
-            values=values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False),
-            target=chosen,
-            score=score,
-            method=info.name,
-            settings={**info.settings, **settings},
-            shows=info.shows,
-            input_shape=batch.feeds[name].shape,
-            channel_axis=self._pictures.channel_axis(name),
-            layer=outcomes[0].layer,
-            pictures=batch.pictures if name == main_input(self.inputs).name else (),
-            inputs=batch.feeds[name],
-            preprocess=self.preprocess,
-            labels=self._labels_for(chosen),
-        )
+        values = values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False)
+        return Explanation(values=values, score=score, layer=outcomes[0].layer, **about[-1])
+
+    def _about(
+        self, info: MethodInfo, name: str, settings: Mapping[str, Any], batch: Batch, target: Wanted
+    ) -> dict[str, Any]:
+        """What an Explanation holds beside its numbers."""
+        return {
+            "target": target,
+            "method": info.name,
+            "settings": {**info.settings, **settings},
+            "shows": info.shows,
+            "input_shape": batch.feeds[name].shape,
+            "channel_axis": self._pictures.channel_axis(name),
+            "pictures": batch.pictures if name == self._main else (),
+            "inputs": batch.feeds[name],
+            "preprocess": self.preprocess,
+            "labels": self._labels_for(target),
+        }
 
     def conservation(
         self, x: Any, target: Any = None, *, wrt: str | None = None, **settings: Any
@@ -254,20 +270,41 @@ class Model:
         part: slice,
         samples: int,
         engine: Engine | None = None,
+        told: Callable[[Aim], object] | None = None,
     ) -> Case:
         """One batch to explain, the ``part`` of all ``samples``, with the target found in the graph."""
         engine = engine or self.engine
-        graph = engine.specialized(batch.feeds, tensors_of(target))
-        aim = find_aim(target, graph, part, samples, lambda names: engine.run(batch.feeds, names))
+        aim = self._aim(engine, batch.feeds, target, part, samples)
         known = bool(batch.pictures) or self.preprocess_source != "default"
         bounds = self._pictures.bounds(batch.feeds[name], name) if known else None
-        return Case(engine, batch.feeds, name, aim, bounds, self._pictures.channel_axis(name))
+        return Case(engine, batch.feeds, name, aim, bounds, self._pictures.channel_axis(name), told)
+
+    def _aim(
+        self, engine: Engine, feeds: Mapping[str, Array], target: Wanted, part: slice, samples: int
+    ) -> Aim:
+        """The target found in the graph: in inputs of the same shapes it is not looked for again."""
+
+        def look() -> Aim:
+            graph = engine.specialized(feeds, tensors_of(target))
+            return find_aim(target, graph, part, samples, lambda names: engine.run(feeds, names))
+
+        key = target.key if isinstance(target, Target) else None
+        if key is None:
+            return look()
+        shapes = ((name, array.shape) for name, array in feeds.items())
+        return kept(self._aims, (key, part.start, part.stop, samples, *shapes), self.AIMS, look)
 
     def _input(self, name: str | None) -> str:
+        if name is None:
+            return self._main
         names = [spec.name for spec in self.inputs]
-        if name is not None and name not in names:
+        if name not in names:
             raise UnknownNameError("input", name, names)
-        return name or main_input(self.inputs).name
+        return name
+
+    @cached_property
+    def _main(self) -> str:
+        return main_input(self.inputs).name
 
     def vjp(
         self,
@@ -352,7 +389,7 @@ class Model:
             input=name,
             blank=blank,
             bounds=self._pictures.bounds(blank[name], name),
-            preprocess=self._pictures.settings(name) if name == main_input(self.inputs).name else None,
+            preprocess=self._pictures.settings(name) if name == self._main else None,
             labels=self._labels_for(wanted),
             case=lambda part: self._case(part, name, wanted, slice(0, part.samples), part.samples),
             run=self.run,

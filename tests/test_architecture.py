@@ -10,14 +10,15 @@ PACKAGE = Path(onnxvis.__file__).parent
 # What each part may import of the others; a part may always import itself.
 ALLOWED = {
     "errors": set(),
+    "cache": set(),
     "resources": set(),
     "_version": set(),
     "zoo": {"errors", "resources"},
     "images": {"errors"},
     "ops": {"errors", "resources"},
-    "graph": {"errors"},
+    "graph": {"errors", "cache"},
     "rules": {"errors", "ops", "graph"},
-    "engine": {"errors", "ops", "graph", "rules", "overlap"},
+    "engine": {"errors", "cache", "ops", "graph", "rules", "overlap"},
     "target": {"errors", "graph"},
     "taxonomy": {"errors", "images", "ops", "graph", "rules", "engine", "target"},
     "inputs": {"errors", "graph", "images"},
@@ -30,8 +31,8 @@ ALLOWED = {
         "explanation",
     },
     "model": {
-        "errors", "images", "graph", "rules", "engine", "target", "taxonomy", "inputs", "explanation",
-        "overlap", "pictures", "stream", "deployment",
+        "errors", "cache", "images", "graph", "rules", "engine", "target", "taxonomy", "inputs",
+        "explanation", "overlap", "pictures", "stream", "deployment",
     },
     "loading": {"zoo", "images", "graph", "engine", "inputs", "model"},
 }  # fmt: skip

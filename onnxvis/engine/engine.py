@@ -6,11 +6,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
+from itertools import chain
 from threading import RLock
 from typing import Any, cast
 
 import numpy as np
 
+from onnxvis.cache import kept
 from onnxvis.errors import ModelError, UnsupportedError, UsageError
 from onnxvis.graph.canonical import canonicalize
 from onnxvis.graph.ir import Graph, Quantized
@@ -23,7 +25,6 @@ from onnxvis.rules import registry
 from onnxvis.rules.dequantization import dequantized
 
 from .batches import SAMPLES
-from .cache import kept
 from .compiled import CompiledExecutor
 from .device import DeviceExecutor
 from .forward import Forward, Record
@@ -324,7 +325,7 @@ class Engine:
             record, arrived = joint.run(feeds, cast(TracedStart, seed))
             return record, [arrived]
         also = (*also, *(name for way in ways if way.finish for name in way.wrt))
-        record = self.run(feeds, (*(name for each in executors for name in each.needs), *at, *also))
+        record = self.run(feeds, (*chain.from_iterable(each.needs for each in executors), *at, *also))
         if callable(seed):  # on a GPU the record may be still to come: it is not waited for without need
             seed = seed(record.outlines(at) if getattr(seed, "fixed", False) else record)
         seen, parts = record.only((*at, *also)), [record.only(each.needs) for each in executors]

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnxvis.cache import kept
 from onnxvis.graph.load import ModelFile
 from onnxvis.ops.device import DTYPES
 
-from .cache import kept
 from .runtime import Runtime
 from .supply import reads, supplied
 

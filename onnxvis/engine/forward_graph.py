@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxvis.ops.device import DTYPES, Gpu, lies_on_gpu, on_host
+from onnxvis.ops.device import DTYPES, Gpu, Sender, lies_on_gpu, on_host
 
 from .bound import Bound, Left, OnGpu, Run
 
@@ -43,19 +43,17 @@ class ForwardGraph(Bound):
             raise ValueError("an input is not of numbers that CuPy knows")
         super().__init__(session, gpu)
         with gpu.running():
-            self._places = {name: _place(gpu, value) for name, value in feeds.items()}
+            self._inputs = {name: Sender(gpu, _place(gpu, value)) for name, value in feeds.items()}
             left = [_place(gpu, value) for value in expected]
-            # Inputs are sent from here: it has their shapes, and holds what was sent last.
-            self._sent = {name: gpu.room(place.shape, place.dtype) for name, place in self._places.items()}
-        for name, place in self._places.items():
-            self._bind(self.binding.bind_input, name, place)
+        for name, send in self._inputs.items():
+            self._bind(self.binding.bind_input, name, send.place)
         for name, place in zip(outputs, left, strict=True):
             self._bind(self.binding.bind_output, name, place)
         self._graph = self._captured(module)
         self._left = [*zip(self.binding.get_outputs(), left, strict=True)]
-        nothing = {name: np.zeros(place.shape, place.dtype) for name, place in self._places.items()}
-        for given in (nothing, {name: on_host(value) for name, value in feeds.items()}):
-            self._launched(given).done.synchronize()
+        given = {name: on_host(value) for name, value in feeds.items()}
+        for arrays in ({name: np.zeros_like(array) for name, array in given.items()}, given):
+            self._launched(arrays).done.synchronize()
         for (value, _), theirs in zip(self._left, expected, strict=True):
             _compare(value.numpy(), theirs.numpy())
 
@@ -68,8 +66,8 @@ class ForwardGraph(Bound):
         for entry in (("disable_synchronize_execution_providers", "1"), ("gpu_graph_id", NO_GRAPH)):
             options.add_run_config_entry(*entry)
         with self.gpu.running():
-            for place in self._places.values():
-                place[...] = 0
+            for send in self._inputs.values():
+                send.place[...] = 0
 
             def run() -> None:
                 self.session.run_with_iobinding(self.binding, options)
@@ -82,13 +80,14 @@ class ForwardGraph(Bound):
         """The outputs, and the inputs in their places."""
         run = self._launched({name: on_host(value) for name, value in feeds.items()})
         values = [Left(value, place.data.ptr, place, run) for value, place in self._left]
-        return values, {n: OnGpu(feeds[n], place.data.ptr, place, run) for n, place in self._places.items()}
+        places = ((name, send.place) for name, send in self._inputs.items())
+        return values, {name: OnGpu(feeds[name], place.data.ptr, place, run) for name, place in places}
 
     def _launched(self, arrays: Mapping[str, Any]) -> Run:
         """A launch for these inputs; those of the last one are no longer read where they were sent from."""
         self.wait()
-        for name, place in self._places.items():
-            self.gpu.send(arrays[name], place, self._sent[name])
+        for name, send in self._inputs.items():
+            send(arrays[name])
         self._graph.launch(stream=self.gpu.stream)
         return self._handed_over()
 

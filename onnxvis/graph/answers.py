@@ -11,6 +11,8 @@ from collections.abc import Callable, Hashable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
 
+from onnxvis.cache import kept
+
 from .ir import Graph
 
 __all__ = ["remembered"]
@@ -30,14 +32,8 @@ def remembered(
 
     @wraps(function)
     def asked(graph: Graph, /, *args: Questions.args, **kwargs: Questions.kwargs) -> Answer:
-        answers: OrderedDict[Hashable, list[Answer]] = graph.answers.setdefault(function, OrderedDict())
+        answers: OrderedDict[Hashable, Answer] = graph.answers.setdefault(function, OrderedDict())
         question = (args, *kwargs.items())
-        known = answers.pop(question, None)  # in a list, since None is an answer as well
-        if known is None:
-            known = [function(graph, *args, **kwargs)]
-        answers[question] = known  # the last asked is the last
-        while len(answers) > LIMIT:
-            answers.popitem(last=False)
-        return known[0]
+        return kept(answers, question, LIMIT, lambda: function(graph, *args, **kwargs))
 
     return asked

@@ -10,7 +10,6 @@ import numpy as np
 
 from onnxvis.errors import TargetError
 from onnxvis.graph.analysis import logits, unit_axis
-from onnxvis.graph.answers import remembered
 from onnxvis.graph.ir import Graph
 
 from .aims import Aim, Array, ArrayAim, FunctionAim, SampleAim, SumAim, UnitAim, Values, called
@@ -27,16 +26,7 @@ def find_aim(
     ``graph``: specialized for the shapes of that part; ``run``: its values of the tensors with these names.
     Raises TargetError where the model has no such target.
     """
-    key = wanted.key if isinstance(wanted, Target) else None
-    if key is not None:
-        return _of_units(graph, key, part.start, part.stop, total)
     return _Finder(graph, part, total, run).find(wanted)
-
-
-@remembered
-def _of_units(graph: Graph, key: tuple[Any, ...], start: int, stop: int, total: int) -> Aim:
-    """The aim of the target of this key, for which nothing needs to run."""
-    return _Finder(graph, slice(start, stop), total, lambda names: {}).find(Target(*key))
 
 
 @dataclass(frozen=True)

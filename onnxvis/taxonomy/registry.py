@@ -49,6 +49,7 @@ class Case:
 
     ``bounds``: the lowest and highest numbers that the input can hold, black and white of a picture, in
     shapes that broadcast to it; None where nothing says.  ``channel_axis``: that of the input.
+    ``told``: called with the aim once that is chosen, while a GPU walks back.
     """
 
     engine: Engine
@@ -57,6 +58,7 @@ class Case:
     aim: Aim
     bounds: tuple[Array, Array] | None = None
     channel_axis: int = 1
+    told: Callable[[Aim], object] | None = field(default=None, repr=False)
     _settled: list[tuple[Record, Aim, Array]] = field(default_factory=list, init=False, repr=False)
 
     @property
@@ -99,6 +101,8 @@ class Case:
         """Choose, and compute the score, for a record."""
         chosen = self.aim.chosen(record)
         self._settled[:] = [(record, chosen, chosen.score(record))]
+        if self.told is not None:
+            self.told(chosen)
 
 
 @dataclass(frozen=True)

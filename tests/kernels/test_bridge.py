@@ -22,7 +22,7 @@ from onnxvis.engine.forward import Record
 from onnxvis.engine.forward_graph import ForwardGraph
 from onnxvis.engine.runtime import Runtime, _computes_on_gpu
 from onnxvis.errors import MissingRuntimeError, OnnxvisError
-from onnxvis.ops.device import lies_on_gpu, on_host
+from onnxvis.ops.device import Sender, lies_on_gpu, on_host
 
 from .compiling import GPP, WHY
 from .passes import executors, random_seeds
@@ -347,7 +347,7 @@ def test_an_input_in_its_place_holds_that():
     bound = ForwardGraph(onnxruntime, Session(inner, [], True), gpu, ["y"], {"x": kept}, expected)
     (y,), placed = bound.run({"x": kept})
     assert y.numpy().tolist() == [-1, -1] and not bound.free
-    memory = weakref.ref(bound._places["x"])
+    memory = weakref.ref(bound._inputs["x"].place)
     del bound
     gc.collect()
     assert memory() is not None and gpu.download(gpu.tensor(placed["x"])).tolist() == [1, 1]
@@ -374,11 +374,12 @@ def test_an_array_that_is_fed_is_a_value_once_somebody_asks():
 @pytest.mark.parametrize("numbers", [0, 1, 7, 8, 9, 23])
 def test_what_is_sent_in_parts_arrives_whole(monkeypatch, numbers):
     gpu = stand_in_gpu()
-    monkeypatch.setattr(type(gpu), "SENT", 32)
+    monkeypatch.setattr(Sender, "AT_ONCE", 32)
     array = np.arange(2 * numbers, dtype=np.float32).reshape(2, numbers)[:, ::-1]
-    place, by = gpu.xp.empty(array.shape, np.float32), gpu.room(array.shape, array.dtype)
-    gpu.send(array, place, by)
-    np.testing.assert_array_equal(gpu.download(place), array)
+    send = Sender(gpu, gpu.xp.empty(array.shape, np.float32))
+    for sent in (array, -array):
+        send(sent)
+        np.testing.assert_array_equal(gpu.download(send.place), sent)
 
 
 def test_nothing_is_sent_before_the_last_run_is_done(session, cuda, monkeypatch):
@@ -386,9 +387,8 @@ def test_nothing_is_sent_before_the_last_run_is_done(session, cuda, monkeypatch)
     run_often(session)
     (graph,) = kept_by(session)._graphs.values()
     order = []
-    monkeypatch.setattr(
-        graph.gpu, "send", lambda *given, real=graph.gpu.send: order.append("sent") or real(*given)
-    )
+    send = Sender.__call__
+    monkeypatch.setattr(Sender, "__call__", lambda *given: order.append("sent") or send(*given))
     for _ in range(2):
         graph._done = SimpleNamespace(synchronize=lambda: order.append("done"))
         session(["z"], 4, 5)

@@ -10,9 +10,11 @@ import numpy as np
 from .cudnn import find_cudnn
 from .gpu import DTYPES, KINDS, PRECISIONS, Gpu, find_gpu, lies_on_gpu, on_host
 from .operators import DeviceOps
+from .sending import Sender
 
 __all__ = [
-    "DTYPES", "KINDS", "PRECISIONS", "DeviceOps", "Gpu", "device_ops", "find_gpu", "lies_on_gpu", "on_host",
+    "DTYPES", "KINDS", "PRECISIONS", "DeviceOps", "Gpu", "Sender", "device_ops", "find_gpu", "lies_on_gpu",
+    "on_host",
 ]  # fmt: skip
 
 

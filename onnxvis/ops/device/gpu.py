@@ -25,7 +25,6 @@ __all__ = [
 
 # How float32 convolutions and matrix products are computed; everything else is in float32 always.
 PRECISIONS = ("float32", "tf32", "float16")
-TO_DEVICE = 1  # cudaMemcpyHostToDevice
 INSTALL = "pip install 'onnxvis[cuda12]' (or 'onnxvis[cuda13]')"
 # onnxruntime's names of what CuPy knows too.
 DTYPES = {
@@ -107,7 +106,7 @@ class Gpu:
 
     SHARE = 0.9
     THREADS, BLOCKS = 256, 2**20  # a block's threads; at most that many blocks, each walks in strides
-    PINNED, SENT = 2**28, 2**20  # bytes of page-locked memory in all, and that are sent at once
+    PINNED = 2**28
     SMALL, KEPT = 65536, 512  # bytes up to which constants are known by content; how many of these stay
 
     def __init__(self, xp: Any, erf: Callable[[Any], Any], cublas: Any, index: int = 0) -> None:
@@ -283,19 +282,6 @@ class Gpu:
     def upload(self, array: np.ndarray[Any, Any]) -> Any:
         """A copy on the device."""
         return self.xp.asarray(np.asarray(array, order="C"))
-
-    def send(self, array: np.ndarray[Any, Any], place: Any, by: np.ndarray[Any, Any]) -> None:
-        """Copy an array to a place on the device by way of ``by``, an array like it that is page-locked.
-
-        Nothing is waited for: ``by`` is free again once the stream has come so far.
-        """
-        numbers, room = array.reshape(-1), by.reshape(-1)
-        source, target = by.ctypes.data, place.data.ptr
-        for first in range(0, numbers.size, self.SENT // by.itemsize):
-            part = slice(first, first + self.SENT // by.itemsize)
-            np.copyto(room[part], numbers[part])
-            at, size = first * by.itemsize, room[part].nbytes
-            self.xp.cuda.runtime.memcpyAsync(target + at, source + at, size, TO_DEVICE, self.stream.ptr)
 
     def download(self, array: Any) -> np.ndarray[Any, Any]:
         """A copy in the host's memory; waits for what computes it."""

@@ -1,0 +1,40 @@
+"""From the host's memory to a place on the device, while nobody waits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from .gpu import Gpu
+
+__all__ = ["Sender"]
+
+TO_DEVICE = 1  # cudaMemcpyHostToDevice
+
+
+class Sender:
+    """Sends arrays to one place, by way of page-locked memory.
+
+    That is free again once the stream has come so far: until then no other array may be sent.
+    """
+
+    AT_ONCE = 2**20  # bytes, which are on their way while the next are copied
+
+    def __init__(self, gpu: Gpu, place: Any) -> None:
+        self.gpu, self.place = gpu, place
+        self._by = gpu.room(place.shape, place.dtype).reshape(-1)
+        source, target, size = self._by.ctypes.data, place.data.ptr, place.dtype.itemsize
+        self._parts = []
+        for first in range(0, self._by.size, self.AT_ONCE // size):
+            part = slice(first, min(first + self.AT_ONCE // size, self._by.size))
+            at, count = first * size, (part.stop - first) * size
+            self._parts.append((part, self._by[part], (target + at, source + at, count, TO_DEVICE)))
+
+    def __call__(self, array: np.ndarray[Any, Any]) -> None:
+        """Send it: one of the place's shape and dtype."""
+        numbers, stream = array.reshape(-1), self.gpu.stream.ptr
+        for part, by, copied in self._parts:
+            np.copyto(by, numbers[part])
+            self.gpu.xp.cuda.runtime.memcpyAsync(*copied, stream)
