@@ -56,8 +56,27 @@ def keep(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.md").write_text(text)
     data = {"title": title, "circumstances": dict(where), "results": results}
-    (folder / f"{name}.json").write_text(json.dumps(data, indent=2) + "\n")
+    (folder / f"{name}.json").write_text(_json(data) + "\n")
     return text
+
+
+def _json(value: Any, indent: str = "") -> str:
+    """JSON with a line for each entry that holds nothing but numbers and texts; numbers with six digits."""
+    inner = indent + "  "
+    if isinstance(value, Mapping) and any(isinstance(entry, Mapping | list) for entry in value.values()):
+        lines = (f"{inner}{json.dumps(key)}: {_json(entry, inner)}" for key, entry in value.items())
+        return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+    if isinstance(value, list) and any(isinstance(entry, Mapping | list) for entry in value):
+        return "[\n" + ",\n".join(inner + _json(entry, inner) for entry in value) + f"\n{indent}]"
+    return json.dumps(_rounded(value))
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _rounded(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [*map(_rounded, value)]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def kept(name: str, where: Mapping[str, str], folder: Path | None = None) -> Any:

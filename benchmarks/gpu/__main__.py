@@ -3,7 +3,8 @@
 Five parts, each a process of its own, so that what breaks one leaves the others; ``--only`` picks some.
 Those that measure no time run side by side, the others one after the other behind them:
 
-- ``kernels``: every primitive of the closed set on the device and on the host, in float32 and float64;
+- ``kernels``: every primitive of the closed set on the device and on the host, in float32, float64 and
+  float16, and arrays that 64-bit indices count;
 - ``rules``: every (operator, method) case, on the device and on the host;
 - ``bandwidth``: the kernels that only move memory, against a plain copy of as many bytes;
 - ``nets``: ResNet-50 and VGG-16, gradient and LRP, against the host executor, PyTorch (eager and compiled)
@@ -26,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +136,16 @@ def rows_of(part: str, seconds: float) -> Iterator[Row]:
 
     from .bandwidth import bandwidth
     from .correctness import primitives, rules, sanitizer
+    from .large import large
     from .nets import Nets
     from .timing import Clock
 
     if part == "sanitizer":  # which has processes of its own, and needs the GPU itself for nothing
         yield from sanitizer(0.9 * seconds)
         return
-    single, double = (device_ops(np.dtype(dtype), "float32") for dtype in ("float32", "float64"))
+    single, *others = (device_ops(np.dtype(dtype), "float32") for dtype in ("float32", "float64", "float16"))
     parts: dict[str, Callable[[], Iterator[Row]]] = {
-        "kernels": lambda: (row for ops in (single, double) for row in primitives(ops)),
+        "kernels": lambda: chain(*map(primitives, (single, *others)), large(single)),
         # Of what was never written, cuDNN reads some: without it the convolutions are our own kernels.
         "few": lambda: primitives(DeviceOps(single.gpu), windows=5),
         "rules": lambda: rules(single),

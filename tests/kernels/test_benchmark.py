@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from .compiling import GPP, WHY
-from .stand_in import stand_in_ops
+from .stand_in import launched, stand_in_ops
 
 pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
 def script():
     """Its modules by name."""
     pytest.importorskip("benchmarks.gpu", reason="needs benchmarks/ and tests/ beside each other")
-    names = ("__main__", "bandwidth", "correctness", "timing")
+    names = ("__main__", "bandwidth", "correctness", "large", "timing")
     return SimpleNamespace(**{n.strip("_"): importlib.import_module(f"benchmarks.gpu.{n}") for n in names})
 
 
@@ -27,6 +27,33 @@ def script():
 def test_primitives(script, dtype):
     rows = [*script.correctness.primitives(stand_in_ops(dtype))]
     assert len(rows) > 600 and not [row for row in rows if not row["passed"]]
+
+
+def test_primitives_of_half_precision(script):
+    rows = [*script.correctness.primitives(stand_in_ops(np.float16), windows=5)]
+    assert len(rows) > 300 and not [row for row in rows if not row["passed"]]
+    assert max(row["difference"] for row in rows) > script.correctness.TOLERANCE
+
+
+@pytest.mark.parametrize("limit", [2**12, 2**28])
+def test_large_arrays(script, monkeypatch, limit):
+    """Here small ones; with 64-bit indices for the whole and 32-bit ones for halves, or these for both."""
+    monkeypatch.setattr("onnxvis.ops.device.geometry.LIMIT", limit)
+    with launched() as kernels:
+        rows = [*script.large.large(stand_in_ops(), 2**12)]
+    assert len(rows) == 10 and not [row for row in rows if not row["passed"]]
+    assert any("long long" in kernel for kernel in kernels) == (limit == 2**12)
+
+
+def test_large_arrays_differ_where_a_half_does(script):
+    ops = stand_in_ops()
+    ours, one = script.large._by_halves(ops, lambda x: x * len(x), [(4, 8)], 0)
+    assert ours == 2 and one == 1
+
+
+def test_too_large_arrays_are_a_row_that_says_so(script):
+    (row,) = script.large.large(stand_in_ops())
+    assert row["passed"] and "too little memory" in row["why"]
 
 
 def test_rules(script, monkeypatch):

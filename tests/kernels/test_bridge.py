@@ -3,6 +3,7 @@
 import gc
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from models import small_cnn
 from onnx import helper
 
 import onnxvis
-from onnxvis.engine import bindings
+from onnxvis.engine import bindings, engine
 from onnxvis.engine.bound import Fed, Left, Run
 from onnxvis.engine.device import DeviceExecutor
 from onnxvis.engine.forward import Record
@@ -213,7 +214,8 @@ def cuda(monkeypatch, with_gpu):
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr("onnxvis.engine.runtime.find_gpu", lambda: stand_in_ops().gpu)
+    gpu = engine.device_ops(np.float32, "float32").gpu
+    monkeypatch.setattr("onnxvis.engine.runtime.find_gpu", lambda: gpu)
     monkeypatch.setattr("onnxvis.engine.runtime._computes_on_gpu", _computes_on_gpu.__wrapped__)
     return asked
 
@@ -457,6 +459,23 @@ def test_the_way_back_begins_before_the_forward_pass_is_over(cuda, monkeypatch, 
         close(found.values, theirs.explain(x, method, target, **seed).values)
         close(found.score, theirs.explain(x, method, target, **seed).score)
         read.clear()
+
+
+def test_threads_share_a_model(cuda):
+    """And its graphs, which one of them captured."""
+    ours, theirs = (onnxvis.load(small_cnn(), device=device) for device in ("cuda", "cpu"))
+
+    def explain(seed):
+        rng, method = np.random.default_rng(seed), ("gradient", "lrp")[seed % 2]
+        for turn in range(8):
+            x = rng.normal(size=(1, 3, 12, 12)).astype(np.float32)
+            found, expected = (model.explain(x, method, turn % 4) for model in (ours, theirs))
+            close(found.values, expected.values)
+            close(found.score, expected.score)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(explain, range(8)))
+    assert all(executor._graph for executor in ours.engine._executors.values())
 
 
 # ---- outputs that stay in their place ------------------------------------------------------------
