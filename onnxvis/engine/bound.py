@@ -34,6 +34,10 @@ class Fed(Like):
         """The OrtValue."""
         return self.module.OrtValue.ortvalue_from_numpy(self.array)
 
+    def is_tensor(self) -> bool:
+        """As onnxruntime says it."""
+        return True
+
     def data_type(self) -> str:
         """As onnxruntime says it."""
         return KINDS.get(self.array.dtype) or str(self.value.data_type())

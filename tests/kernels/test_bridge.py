@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 from engine.branching import RUNTIME, WRT, close
-from models import small_cnn
+from models import build, small_cnn
 from onnx import helper
 
 import onnxvis
@@ -44,6 +44,7 @@ class OnDevice:
         return getattr(self.value, name)
 
     def device_name(self):
+        self.value.device_name()  # which onnxruntime does not say of sequences
         return "Cuda"
 
     def numpy(self):
@@ -321,6 +322,22 @@ def test_an_onnxruntime_without_cuda_is_an_error(with_gpu):
         onnxvis.load(small_cnn(), device="cuda")
 
 
+def test_sequences_are_the_hosts(cuda):
+    """Onnxruntime does not say where they are."""
+    nodes = [
+        helper.make_node("SplitToSequence", ["x"], ["s"], axis=1),
+        helper.make_node("SequenceAt", ["s", "i"], ["first"]),
+        helper.make_node("Relu", ["first"], ["y"]),
+    ]
+    model = build(nodes, {"x": [1, 4]}, ["y"], {"i": np.array(2)})
+    x = np.float32([[1, -2, 3, -4]])
+    ours, theirs = (onnxvis.load(model, device=device) for device in ("cuda", "cpu"))
+    for _ in range(4):
+        close(ours.explain(x, "gradient", 0).values, theirs.explain(x, "gradient", 0).values)
+    record = ours.engine.run({"x": x}, ["s", "y"])
+    assert not lies_on_gpu(record.raw["s"]) and lies_on_gpu(record.raw["y"])
+
+
 # ---- what is not waited for ----------------------------------------------------------------------
 
 
@@ -475,6 +492,8 @@ def test_threads_share_a_model(cuda):
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(explain, range(8)))
+    for seed in range(2):  # nobody else holds what a graph reads
+        explain(seed)
     assert all(executor._graph for executor in ours.engine._executors.values())
 
 

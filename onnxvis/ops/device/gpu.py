@@ -58,8 +58,11 @@ T = TypeVar("T")
 
 
 def lies_on_gpu(value: Any) -> bool:
-    """Where an OrtValue's memory is: what is not the CPU's, onnxruntime calls by several names."""
-    return bool(value.device_name().lower() != "cpu")
+    """Where an OrtValue's memory is: what is not the CPU's, onnxruntime calls by several names.
+
+    Sequences and maps, of which it does not say, are the CPU's.
+    """
+    return bool(value.is_tensor() and value.device_name().lower() != "cpu")
 
 
 class Captured(NamedTuple, Generic[T]):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-__all__ = ["Axis", "Matrix", "keys", "matrix"]
+__all__ = ["Axis", "Matrix", "keys", "matrices"]
 
 Matrix = np.ndarray[Any, Any]
 
@@ -29,26 +30,43 @@ class Axis:
     end: float = 1.0
 
 
-def matrix(axis: Axis, opset: int, attributes: Mapping[str, Any]) -> Matrix:
-    """The [resized, length] matrix of one axis, for the attributes of a Resize or Upsample node.
+def matrices(axis: Axis, opset: int, attributes: Mapping[str, Any]) -> tuple[Matrix, Matrix]:
+    """The [resized, length] matrix of one axis and its transpose, both in one piece, for the attributes of a
+    Resize or Upsample node.
 
     In ``tf_crop_and_resize``, what lies outside is a constant: it weighs nothing.
     """
     transformation = attributes.get("coordinate_transformation_mode", "half_pixel")
-    transformation = transformation if opset >= 11 else "asymmetric"
+    rounding = attributes.get("nearest_mode", "round_prefer_floor")
+    return _made(
+        axis,
+        attributes.get("mode", "nearest"),
+        transformation if opset >= 11 else "asymmetric",
+        rounding if opset >= 11 else "first versions",
+        attributes.get("cubic_coeff_a", -0.75),
+        bool(attributes.get("exclude_outside", 0)),
+    )
+
+
+@lru_cache(maxsize=32)
+def _made(
+    axis: Axis, mode: str, transformation: str, rounding: str, a: float, exclude: bool
+) -> tuple[Matrix, Matrix]:
+    """Kept, so that a device does not get them anew in every pass."""
     single = _positions(axis, transformation, np.float32)
-    match attributes.get("mode", "nearest"):
+    match mode:
         case "nearest":
-            rounding = attributes.get("nearest_mode", "round_prefer_floor")
-            weights = _nearest(single, axis, rounding if opset >= 11 else "first versions")
+            weights = _nearest(single, axis, rounding)
         case "linear":
             weights = _linear(_positions(axis, transformation), axis)
         case _:
-            a, exclude = attributes.get("cubic_coeff_a", -0.75), bool(attributes.get("exclude_outside", 0))
             weights = _cubic(_positions(axis, transformation), axis, a, exclude)
     if transformation == "tf_crop_and_resize":
         weights[(single < 0) | (single > axis.length - 1)] = 0.0
-    return weights
+    found = np.ascontiguousarray(weights), np.ascontiguousarray(weights.T)
+    for each in found:
+        each.flags.writeable = False  # whoever changed it would change it for all
+    return found
 
 
 def _positions(axis: Axis, transformation: str, number: Any = np.float64) -> Any:

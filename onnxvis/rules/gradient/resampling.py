@@ -11,7 +11,7 @@ from onnxvis.ops.primitives import Array
 from onnxvis.rules.registry import rule
 from onnxvis.rules.step import Step
 
-from .interpolation import Axis, Matrix, matrix
+from .interpolation import Axis, Matrix, matrices
 
 
 def antialiased(node: Node, graph: Graph) -> str | None:
@@ -23,15 +23,15 @@ def resize(step: Step, g: Array) -> Array:
     """Along every axis the transposed matrix; what only repeats numbers sums up the copies."""
     if step.shape() == step.output_shape() and not _crops(step):
         return g  # whatever the scales are
-    matrices = {
-        axis: matrix(geometry, step.node.opset, step.node.attributes)
+    found = {
+        axis: matrices(geometry, step.node.opset, step.node.attributes)
         for axis, geometry in enumerate(_geometry(step))
         if geometry.scale != 1
     }
-    copies = {axis: m.shape[0] // m.shape[1] for axis, m in matrices.items() if _repeats(m)}
+    copies = {axis: m.shape[0] // m.shape[1] for axis, (m, _) in found.items() if _repeats(m)}
     g = _summed(step, g, copies)
-    for axis in matrices.keys() - copies:
-        g = _along(step, g, axis, matrices[axis])
+    for axis in found.keys() - copies:
+        g = _along(step, g, axis, *found[axis])
     return g
 
 
@@ -47,7 +47,7 @@ def _summed(step: Step, g: Array, copies: dict[int, int]) -> Array:
     return step.reshape(step.sum(step.reshape(g, tuple(split)), summed), kept)
 
 
-def _along(step: Step, g: Array, axis: int, weights: Matrix) -> Array:
+def _along(step: Step, g: Array, axis: int, weights: Matrix, transposed: Matrix) -> Array:
     """The adjoint of one axis: g·W where it is the last one, else Wᵀ·g."""
     shape, (resized, length) = g.shape, weights.shape
     before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
@@ -55,7 +55,7 @@ def _along(step: Step, g: Array, axis: int, weights: Matrix) -> Array:
         g = step.matmul(step.reshape(g, (before, resized)), step.constant(weights))
     else:
         rows = step.reshape(g, (before, resized, after))
-        g = step.matmul(step.constant(np.ascontiguousarray(weights.T)), rows)
+        g = step.matmul(step.constant(transposed), rows)
     return step.reshape(g, (*shape[:axis], length, *shape[axis + 1 :]))
 
 
