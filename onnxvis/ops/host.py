@@ -61,7 +61,7 @@ class HostOps(Ops):
     def erf(self, x: Array) -> Array:
         from scipy.special import erf  # 0.2 s to import, and few nets need it
 
-        return erf(x)
+        return np.asarray(erf(x), x.dtype)  # of float16 SciPy makes float32
 
     def power(self, a: Array, b: Array | float) -> Array:
         return np.power(a, b)
