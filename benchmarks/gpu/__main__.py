@@ -1,19 +1,20 @@
 """The GPU engine on the GPU that is at hand: is it right, and how fast is it?
 
-Five parts, each a process of its own, so that what breaks one leaves the others; ``--only`` picks some.
+Six parts, each a process of its own, so that what breaks one leaves the others; ``--only`` picks some.
 Those that measure no time run side by side, the others one after the other behind them:
 
 - ``kernels``: every primitive of the closed set on the device and on the host, in float32, float64 and
   float16, and arrays that 64-bit indices count;
 - ``rules``: every (operator, method) case, on the device and on the host;
 - ``bandwidth``: the kernels that only move memory, against a plain copy of as many bytes;
+- ``outside``: the share of a warm call's time in which no kernel runs, for both nets at batch 1;
 - ``nets``: ResNet-50 and VGG-16, gradient and LRP, against the host executor, PyTorch (eager and compiled)
   and zennit on the same GPU: times by device events, medians, both sides from host array to host array;
 - ``sanitizer``: some of the primitives once more under compute-sanitizer, where that is installed.
 
-Needs CuPy and a GPU; ``nets`` also torch built for CUDA, torchvision and zennit, and onnxruntime-gpu for more
-than the way back.  Writes ``results/NAME_OF_THE_GPU.json`` and a table, after each part; parts that were run
-before under the same circumstances stay.  Run from the repository's root.
+Needs CuPy and a GPU; ``outside`` and ``nets`` also torch built for CUDA, torchvision and zennit, and
+onnxruntime-gpu for more than the way back.  Writes ``results/NAME_OF_THE_GPU.json`` and a table, after each
+part; parts that were run before under the same circumstances stay.  Run from the repository's root.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from onnxvis.ops.device import find_gpu
 
 from .correctness import Row
 
-UNTIMED, TIMED = ("kernels", "rules", "sanitizer"), ("bandwidth", "nets")
+UNTIMED, TIMED = ("kernels", "rules", "sanitizer"), ("bandwidth", "outside", "nets")
 PARTS = (*UNTIMED, *TIMED)
 MEGABYTES = 512
 
@@ -150,6 +151,7 @@ def rows_of(part: str, seconds: float) -> Iterator[Row]:
         "few": lambda: primitives(DeviceOps(single.gpu), windows=5),
         "rules": lambda: rules(single),
         "bandwidth": lambda: bandwidth(single, MEGABYTES * 10**6, Clock(single.gpu)),
+        "outside": lambda: Nets(single.gpu, Clock(single.gpu)).outside_kernels(),
         "nets": lambda: Nets(single.gpu, Clock(single.gpu, seconds=2.5)).rows(),
     }
     yield from parts[part]()
@@ -163,7 +165,7 @@ def body(results: dict[str, list[Row]]) -> str:
     parts = []
     for name, rows in results.items():
         parts.append(f"## {name}\n\n{counted(rows)}.")
-        shown = rows if name in ("bandwidth", "nets") else [row for row in rows if not row["passed"]]
+        shown = rows if name in TIMED else [row for row in rows if not row["passed"]]
         if shown:
             head = [*dict.fromkeys(key for row in shown for key in row)]
             parts.append(table(head, [[_cell(row.get(key, "–")) for key in head] for row in shown]))

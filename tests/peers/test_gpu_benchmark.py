@@ -62,3 +62,21 @@ def test_a_rival_that_cannot_run_is_a_row(nets):
 
     row = nets._contest("net", lambda: None, "zennit", broken, 0.3)
     assert not row["passed"] and "no zennit" in row["why"]
+
+
+def test_the_share_outside_kernels(nets, cuda, monkeypatch):  # noqa: F811
+    """Nothing is watched before all is timed."""
+    order = []
+    nets.NAMES, nets.WARM = ("resnet18", "squeezenet1_1"), 3
+    monkeypatch.setattr(nets, "clock", lambda call: order.append("timed") or timed(call))
+    watched = lambda call: order.append("watched") or (1.9, 2.375)  # noqa: E731
+    monkeypatch.setattr("benchmarks.gpu.nets._kernels", watched)
+    rows = [*nets.outside_kernels()]
+    assert order == ["timed"] * 2 + ["watched"] * 2
+    assert [row["share"] for row in rows] == pytest.approx([0.05] * 2) and all(row["passed"] for row in rows)
+    assert [row["between"] for row in rows] == pytest.approx([0.2] * 2)
+
+
+def test_where_kernels_cannot_be_watched_the_time_stays(nets, cuda):  # noqa: F811
+    (row,) = nets.outside_kernels()
+    assert row["onnxvis ms"] == 2 and not row["passed"] and row["why"]
