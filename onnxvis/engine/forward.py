@@ -14,8 +14,9 @@ from onnxvis.cache import kept
 from onnxvis.graph.load import ModelFile
 from onnxvis.ops.device import DTYPES
 
+from .nodes import reads
 from .runtime import Runtime
-from .supply import reads, supplied
+from .supply import supplied
 
 __all__ = ["Forward", "Record"]
 

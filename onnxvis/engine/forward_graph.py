@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from onnxvis.ops.device import DTYPES, Gpu, Sender, lies_on_gpu, on_host
+from onnxvis.ops.device import DTYPES, Gpu, Sender, elapsed, lies_on_gpu, on_host
 
 from .bound import Bound, Left, OnGpu, Run
 
 __all__ = ["ForwardGraph"]
 
-TOLERANCE = 1e-3
+TOLERANCE = 1e-3  # of the largest number
 NO_GRAPH = "-1"  # of onnxruntime's own
 
 
@@ -36,6 +36,7 @@ class ForwardGraph(Bound):
         outputs: Sequence[str],
         feeds: Mapping[str, Any],
         expected: Sequence[Any],
+        tolerance: float = TOLERANCE,
     ) -> None:
         if any(not lies_on_gpu(value) for value in expected):
             raise ValueError("an output lies on the CPU")
@@ -55,7 +56,7 @@ class ForwardGraph(Bound):
         for arrays in ({name: np.zeros_like(array) for name, array in given.items()}, given):
             self._launched(arrays).done.synchronize()
         for (value, _), theirs in zip(self._left, expected, strict=True):
-            _compare(value.numpy(), theirs.numpy())
+            _compare(value.numpy(), theirs.numpy(), tolerance)
 
     def _bind(self, bind: Callable[..., None], name: str, place: Any) -> None:
         bind(name, "cuda", self.gpu.index, place.dtype.type, [*place.shape], place.data.ptr)
@@ -83,6 +84,10 @@ class ForwardGraph(Bound):
         places = ((name, send.place) for name, send in self._inputs.items())
         return values, {name: OnGpu(feeds[name], place.data.ptr, place, run) for name, place in places}
 
+    def milliseconds(self) -> float:
+        """How long it takes on the GPU, with the inputs of before."""
+        return min(elapsed(self.gpu, lambda: self._graph.launch(stream=self.gpu.stream)) for _ in range(3))
+
     def _launched(self, arrays: Mapping[str, Any]) -> Run:
         """A launch for these inputs; those of the last one are no longer read where they were sent from."""
         self.wait()
@@ -97,7 +102,7 @@ def _place(gpu: Gpu, like: Any) -> Any:
     return gpu.xp.empty(tuple(like.shape()), DTYPES[like.data_type()])
 
 
-def _compare(ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> None:
+def _compare(ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any], tolerance: float) -> None:
     largest = abs(theirs * 1.0).max(initial=0)
-    if not np.allclose(ours, theirs, rtol=0, atol=TOLERANCE * largest, equal_nan=True):
+    if not np.allclose(ours, theirs, rtol=0, atol=tolerance * largest, equal_nan=True):
         raise ValueError("a replay gives other numbers than a run")

@@ -20,8 +20,9 @@ from onnxvis.ops.trace import Traced, TraceOps
 
 from .batches import FILE, GIVEN, for_one_batch, fresh_prefix
 from .forward import Forward, Record
+from .nodes import reads
 from .plan import Finish, Plan
-from .supply import reads, supplied
+from .supply import supplied
 from .tracing import EMBEDDED, RESULT, PlanOps, Written, reader, write
 
 __all__ = ["OLDEST", "JointExecutor", "TracedStart"]

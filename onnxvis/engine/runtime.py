@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import TensorProto, ValueInfoProto, helper
 
 from onnxvis.errors import MissingRuntimeError, ModelError, OnnxvisError, UsageError
@@ -20,6 +21,7 @@ from onnxvis.ops.device import PRECISIONS, find_gpu
 
 from .bindings import Bindings
 from .bound import Fed
+from .fused import fuse
 
 __all__ = ["Runtime", "Session", "import_onnxruntime"]
 
@@ -158,11 +160,18 @@ class Runtime:
                 f"or cuDNN is of another version; run: {GPU_INSTALL}, or use device='cpu'"
             )
 
-        def for_a_graph() -> Any:
-            providers = [(CUDA, {**self._cuda_options(), "enable_cuda_graph": "1"}), CPU]
+        def for_a_graph(data: bytes = data, **more: str) -> Any:
+            providers = [(CUDA, {**self._cuda_options(), "enable_cuda_graph": "1", **more}), CPU]
             return self._built(data, folder, values, providers)
 
-        return Session(session, values, Bindings(self.module, session, self.gpu, for_a_graph))
+        def for_a_graph_fused() -> Any:
+            model = onnx.load_model_from_string(data)
+            if not fuse(model):
+                return None
+            return for_a_graph(model.SerializeToString(), cudnn_conv_algo_search="EXHAUSTIVE")
+
+        again = (for_a_graph, for_a_graph_fused)
+        return Session(session, values, Bindings(self.module, session, self.gpu, again))
 
     def _built(
         self, data: bytes, folder: Path | None, values: Mapping[str, Any], providers: Sequence[Any]

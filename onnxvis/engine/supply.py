@@ -13,7 +13,7 @@ are left to NumPy.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -25,9 +25,10 @@ from onnxvis.graph.stored import Place, Source, Weights
 from onnxvis.graph.weights import locate
 
 from .memory import given_back
+from .nodes import reads
 from .runtime import Runtime
 
-__all__ = ["bytes_copied", "reads", "supplied"]
+__all__ = ["bytes_copied", "supplied"]
 
 FED = 1 << 20  # bytes from which on a matrix is an input
 SMALL = 8 << 20  # bytes up to which a model's weights are not worth the milliseconds that this takes
@@ -179,13 +180,3 @@ def _is_second(node: onnx.NodeProto, position: int, kinds: Collection[str]) -> b
 
 def _has_subgraph(node: onnx.NodeProto) -> bool:
     return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
-
-
-def reads(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node reads; of its subgraphs everything that they name."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            yield from (entry.name for entry in graph.output)
-            for inner in graph.node:
-                yield from reads(inner)

@@ -16,7 +16,7 @@ from models import build, small_cnn
 from onnx import helper
 
 import onnxvis
-from onnxvis.engine import bindings, engine
+from onnxvis.engine import bindings, engine, runtime
 from onnxvis.engine.bound import Fed, Left, Run
 from onnxvis.engine.device import DeviceExecutor
 from onnxvis.engine.forward import Record
@@ -210,8 +210,10 @@ def cuda(monkeypatch, with_gpu):
             raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
         if not graphs:
             asked["asked"] = providers
-        asked["sessions"].append(asked.get("class", Session)(real(data, options), asked["providers"], graphs))
-        return asked["sessions"][-1]
+        made = asked.get("class", Session)(real(data, options), asked["providers"], graphs)
+        made.kinds = {node.op_type for node in onnx.load_model_from_string(data).graph.node}
+        asked["sessions"].append(made)
+        return made
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", session)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
@@ -511,9 +513,9 @@ def session(cuda):
     named = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n"])]
     graph = helper.make_graph(nodes, "g", named, [onnx.ValueInfoProto(name=name) for name in ("y", "z")])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-    runtime = Runtime("cuda")
-    session = runtime.session(model.SerializeToString())
-    return lambda names, *x: runtime.run(session, names, {"x": RUNTIME.value(np.array(x, np.float32))})
+    ours = Runtime("cuda")
+    session = ours.session(model.SerializeToString())
+    return lambda names, *x: ours.run(session, names, {"x": RUNTIME.value(np.array(x, np.float32))})
 
 
 def kept_by(session):
@@ -672,6 +674,74 @@ def test_what_onnxruntime_refuses_to_capture_is_run(session, cuda):
     assert numbers(session(["z"], 4, 5)) == [[8, 10]]
     (why,) = kept_by(session).refused.values()
     assert "graph capture feature" in why
+
+
+# ---- several samples may have another one ---------------------------------------------------------
+
+
+def captured(cuda, samples, calls=4):
+    """The kinds of operators of the session whose graph runs, after some explanations that are right."""
+    ours, theirs = (onnxvis.load(small_cnn(), device=device) for device in ("cuda", "cpu"))
+    for seed in range(calls):
+        x = np.random.default_rng(seed).normal(size=(samples, 3, 12, 12)).astype(np.float32)
+        close(ours.explain(x, "gradient", 1).values, theirs.explain(x, "gradient", 1).values)
+    (session,) = ours.engine.forward._sessions.values()
+    (graph,), why = session.bindings._graphs.values(), [*session.bindings.apart.values()]
+    return graph.session.kinds, why
+
+
+@pytest.mark.parametrize(("faster", "samples"), [(True, 2), (False, 2), (True, 1)])
+def test_the_faster_of_two_graphs_stays(cuda, monkeypatch, faster, samples):
+    """One sample is not worth the trial."""
+    wanted = lambda graph: float(faster != ("FusedConv" in graph.session.kinds))  # noqa: E731
+    monkeypatch.setattr(ForwardGraph, "milliseconds", wanted)
+    kinds, why = captured(cuda, samples)
+    assert ("FusedConv" in kinds) == (faster and samples > 1)
+    assert why == (["it is slower"] if samples > 1 and not faster else [])
+
+
+def test_a_graph_that_is_less_precise_is_left(cuda, monkeypatch):
+    def fuse(model):
+        found = real(model)
+        for tensor in model.graph.initializer:
+            if tensor.name == "b3":
+                tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 1e-3, "b3"))
+        return found
+
+    real = runtime.fuse
+    monkeypatch.setattr(runtime, "fuse", fuse)
+    monkeypatch.setattr(
+        ForwardGraph, "milliseconds", lambda graph: 1.0 - ("FusedConv" in graph.session.kinds)
+    )
+    kinds, why = captured(cuda, 2)
+    assert "FusedConv" not in kinds and why == ["a replay gives other numbers than a run"]
+
+
+def test_a_graph_that_does_not_run_is_left(cuda, monkeypatch):
+    def fuse(model):
+        model.graph.node[0].op_type = "Unknown"
+        return True
+
+    monkeypatch.setattr(runtime, "fuse", fuse)
+    kinds, (why,) = captured(cuda, 2)
+    assert "Unknown" not in kinds and "Unknown" in why
+
+
+def test_a_graph_that_takes_too_much_memory_is_left(cuda, monkeypatch):
+    monkeypatch.setattr(
+        ForwardGraph, "milliseconds", lambda graph: 1.0 - ("FusedConv" in graph.session.kinds)
+    )
+    gpu = engine.device_ops(np.float32, "float32").gpu
+    monkeypatch.setattr(gpu.xp.cuda.Device, "mem_info", (2**27, 2**30))
+    kinds, why = captured(cuda, 2)
+    assert "FusedConv" not in kinds and why == ["it takes too much memory"]
+
+
+def test_where_nothing_can_be_made_one_there_is_no_trial(session, cuda):
+    for _ in range(4):
+        session(["z"], 1, 2)
+    assert [*kept_by(session).apart.values()] == ["there is nothing to make one"]
+    assert len(cuda["sessions"]) == 2
 
 
 # ---- quantised nets ------------------------------------------------------------------------------

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from .cudnn import find_cudnn
+from .fastest import elapsed
 from .gpu import DTYPES, KINDS, PRECISIONS, Gpu, find_gpu, lies_on_gpu, on_host
 from .operators import DeviceOps
 from .sending import Sender
 
 __all__ = [
-    "DTYPES", "KINDS", "PRECISIONS", "DeviceOps", "Gpu", "Sender", "device_ops", "find_gpu", "lies_on_gpu",
-    "on_host",
+    "DTYPES", "KINDS", "PRECISIONS", "DeviceOps", "Gpu", "Sender", "device_ops", "elapsed", "find_gpu",
+    "lies_on_gpu", "on_host",
 ]  # fmt: skip
 
 

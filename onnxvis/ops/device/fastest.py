@@ -11,7 +11,7 @@ from onnxvis.ops.primitives import Array
 if TYPE_CHECKING:
     from .gpu import Gpu
 
-__all__ = ["Way", "fastest"]
+__all__ = ["Way", "elapsed", "fastest"]
 
 Way = Callable[..., Array]  # of arrays
 
@@ -44,19 +44,20 @@ def _milliseconds(gpu: Gpu, call: Callable[[], object], least: float) -> float:
     It is tried once only if it then takes much more than ``least``.
     """
     call()  # what is loaded, and allocated, at first
-    took = _elapsed(gpu, call)
+    took = elapsed(gpu, call)
     if took > SHORT:
-        return took if took > 1.5 * least else min(took, _elapsed(gpu, call))
+        return took if took > 1.5 * least else min(took, elapsed(gpu, call))
 
     def several() -> None:
         for _ in range(REPEAT):
             call()
 
     graph = gpu.capture(several).graph
-    return min(_elapsed(gpu, lambda: graph.launch(stream=gpu.stream)) for _ in range(3)) / REPEAT
+    return min(elapsed(gpu, lambda: graph.launch(stream=gpu.stream)) for _ in range(3)) / REPEAT
 
 
-def _elapsed(gpu: Gpu, call: Callable[[], object]) -> float:
+def elapsed(gpu: Gpu, call: Callable[[], object]) -> float:
+    """Milliseconds on the device."""
     cuda = gpu.xp.cuda
     start, end = cuda.Event(), cuda.Event()
     start.record(gpu.stream)

@@ -140,6 +140,12 @@ class Gpu:
         """Bytes that one thing may keep for itself: a sixteenth of the device's memory."""
         return int(self.xp.cuda.Device(self.index).mem_info[1]) // 16
 
+    @property
+    def full(self) -> bool:
+        """Whether less than a quarter of the device's memory is free, by whomever it was taken."""
+        free, whole = self.xp.cuda.Device(self.index).mem_info
+        return bool(free < whole // 4)
+
     def pool_that_keeps(self) -> Any:
         """A pool that gives no block back to the device, not even when that is full, as long as it lives.
 
