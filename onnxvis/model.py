@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import images
-from .cache import kept
+from .cases import Cases, concatenated
 from .engine.engine import Engine
 from .engine.plan import Pass
 from .errors import InputError, TargetError, UnknownNameError, UsageError
@@ -32,8 +31,8 @@ from .overlap import overlapped
 from .pictures import Pictures
 from .rules import Composite
 from .stream import Stream
-from .target import Aim, Names, Target, Wanted, find_aim, normal, separable, settled, tensors_of
-from .taxonomy import INPUT_MODIFICATION, Case, MethodInfo, Outcome, find
+from .target import Names, Wanted, normal, separable
+from .taxonomy import INPUT_MODIFICATION, MethodInfo, find
 from .taxonomy.deconvolutional.conservation import Conservation, joined
 from .taxonomy.deconvolutional.relevance import report
 
@@ -48,8 +47,6 @@ Array = np.ndarray[Any, Any]
 class Model:
     """A CNN in ONNX, opened with :func:`onnxvis.load`."""
 
-    AIMS = 64  # targets that are known, for inputs of some shapes
-
     def __init__(
         self, engine: Engine, preprocess: images.Preprocess, preprocess_source: str, labels: Sequence[str]
     ) -> None:
@@ -57,7 +54,7 @@ class Model:
         self.preprocess, self.preprocess_source = preprocess, preprocess_source
         self.labels = labels
         self.device = engine.device
-        self._aims: OrderedDict[Hashable, Aim] = OrderedDict()
+        self._cases = Cases(self)
 
     def __repr__(self) -> str:
         inputs, outputs = (", ".join(map(str, specs)) for specs in (self.inputs, self.outputs))
@@ -109,7 +106,7 @@ class Model:
 
     def _in_parts(self, batch: Batch, function: Any) -> dict[str, Any]:
         parts = [function(part.feeds) for _, part in batches(batch, self.inputs)]
-        return {name: _joined([part[name] for part in parts]) for name in parts[0]}
+        return {name: concatenated([part[name] for part in parts]) for name in parts[0]}
 
     # ---- explain it ------------------------------------------------------------------------------
 
@@ -141,7 +138,7 @@ class Model:
         wanted = normal(target, self.names)
         several = batch.samples > 1 and _independent(info, wanted)
         singly = several and self.engine.side_by_side.pays(batch.feeds, batch.samples)
-        return self._explanation(info, name, checked, singly, batch, wanted)
+        return self._cases.explanation(info, name, checked, singly, batch, wanted)
 
     def explain_each(
         self,
@@ -172,7 +169,7 @@ class Model:
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise UsageError(f"batch_size is a positive whole number, or None, not {batch_size!r}")
         info, name, wanted = find(method), self._input(wrt), normal(target, self.names)
-        explain = partial(self._explanation, info, name, info.check(settings))
+        explain = partial(self._cases.explanation, info, name, info.check(settings))
         fixed, apart = fixed_samples(self.inputs), self.engine.side_by_side
         if not _independent(info, wanted) or self.engine.mixes_samples:
             batch_size = 1
@@ -180,53 +177,6 @@ class Model:
         prepare = partial(one_sample, specs=self.inputs, preprocess=self.preprocess)
         samples = overlapped(prepare, pictures, ahead=size + 1)
         return Stream(explain, partial(apart.pays, samples=size), wanted, size, fixed is not None)(samples)
-
-    def _explanation(
-        self,
-        info: MethodInfo,
-        name: str,
-        settings: Mapping[str, Any],
-        singly: bool,
-        batch: Batch,
-        wanted: Wanted,
-    ) -> Explanation:
-        """Samples explained by the input ``name``, in the batches that the model takes, or ``singly``."""
-        engine = self.engine.side_by_side.engine if singly else self.engine
-        parts = [*batches(batch, self.inputs, singly)]
-        about: list[dict[str, Any]] = []
-
-        def tell(aims: Sequence[Aim]) -> None:
-            about.append(self._about(info, name, settings, batch, settled(wanted, aims)))
-
-        def explained(part: tuple[slice, Batch]) -> Outcome:
-            where, samples = part
-            told = (lambda aim: tell([aim])) if len(parts) == 1 else None
-            case = self._case(samples, name, wanted, where, batch.samples, engine, told)
-            return cast(Outcome, info.run(case, **settings))
-
-        outcomes = [*(self.engine.side_by_side.run(explained, parts) if singly else map(explained, parts))]
-        if not about:
-            tell([outcome.aim for outcome in outcomes])
-        values, score = (_joined([getattr(each, of) for each in outcomes]) for of in ("values", "score"))
-        values = values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False)
-        return Explanation(values=values, score=score, layer=outcomes[0].layer, **about[-1])
-
-    def _about(
-        self, info: MethodInfo, name: str, settings: Mapping[str, Any], batch: Batch, target: Wanted
-    ) -> dict[str, Any]:
-        """What an Explanation holds beside its numbers."""
-        return {
-            "target": target,
-            "method": info.name,
-            "settings": {**info.settings, **settings},
-            "shows": info.shows,
-            "input_shape": batch.feeds[name].shape,
-            "channel_axis": self._pictures.channel_axis(name),
-            "pictures": batch.pictures if name == self._main else (),
-            "inputs": batch.feeds[name],
-            "preprocess": self.preprocess,
-            "labels": self._labels_for(target),
-        }
 
     def conservation(
         self, x: Any, target: Any = None, *, wrt: str | None = None, **settings: Any
@@ -241,7 +191,7 @@ class Model:
         name, wanted = self._input(wrt), normal(target, self.names)
         return joined(
             [
-                report(self._case(part, name, wanted, where, batch.samples), **checked)
+                report(self._cases.case(part, name, wanted, where, batch.samples), **checked)
                 for where, part in batches(batch, self.inputs)
             ]
         )
@@ -257,42 +207,6 @@ class Model:
             return Names(self.engine.tensor, known, self.labels)
         answers = (name for name in self.graph.outputs if logits(self.graph, name) == scores)
         return Names(self.engine.tensor, known, self.labels, frozenset({scores, *answers}))
-
-    def _labels_for(self, target: Wanted) -> Sequence[str]:
-        """Names of the units of a target, where they are those of the classes."""
-        return self.labels if self.names.scores.issuperset(tensors_of(target)) else ()
-
-    def _case(
-        self,
-        batch: Batch,
-        name: str,
-        target: Wanted,
-        part: slice,
-        samples: int,
-        engine: Engine | None = None,
-        told: Callable[[Aim], object] | None = None,
-    ) -> Case:
-        """One batch to explain, the ``part`` of all ``samples``, with the target found in the graph."""
-        engine = engine or self.engine
-        aim = self._aim(engine, batch.feeds, target, part, samples)
-        known = bool(batch.pictures) or self.preprocess_source != "default"
-        bounds = self._pictures.bounds(batch.feeds[name], name) if known else None
-        return Case(engine, batch.feeds, name, aim, bounds, self._pictures.channel_axis(name), told)
-
-    def _aim(
-        self, engine: Engine, feeds: Mapping[str, Array], target: Wanted, part: slice, samples: int
-    ) -> Aim:
-        """The target found in the graph: in inputs of the same shapes it is not looked for again."""
-
-        def look() -> Aim:
-            graph = engine.specialized(feeds, tensors_of(target))
-            return find_aim(target, graph, part, samples, lambda names: engine.run(feeds, names))
-
-        key = target.key if isinstance(target, Target) else None
-        if key is None:
-            return look()
-        shapes = ((name, array.shape) for name, array in feeds.items())
-        return kept(self._aims, (key, part.start, part.stop, samples, *shapes), self.AIMS, look)
 
     def _input(self, name: str | None) -> str:
         if name is None:
@@ -390,8 +304,8 @@ class Model:
             blank=blank,
             bounds=self._pictures.bounds(blank[name], name),
             preprocess=self._pictures.settings(name) if name == self._main else None,
-            labels=self._labels_for(wanted),
-            case=lambda part: self._case(part, name, wanted, slice(0, part.samples), part.samples),
+            labels=self._cases.labels(wanted),
+            case=lambda part: self._cases.case(part, name, wanted),
             run=self.run,
             explain=lambda feeds, chosen: self.explain(feeds, method, chosen, wrt=name, **checked),
         )
@@ -429,7 +343,7 @@ class Model:
         name = self._input(None)
         if x is not None and len([*batches(batch, self.inputs)]) > 1:
             raise InputError("this model takes a fixed number of samples; reconstruct one at a time")
-        case = self._case(batch, name, wanted, slice(0, batch.samples), batch.samples)
+        case = self._cases.case(batch, name, wanted)
         found = info.run(case, self._pictures.canvas(batch.feeds[name], name), progress, **checked)
         return Reconstruction(
             found.values,
@@ -446,16 +360,3 @@ def _independent(info: MethodInfo, wanted: Wanted) -> bool:
     the target does not look at the axis of the samples.
     """
     return info.category != INPUT_MODIFICATION and separable(wanted)
-
-
-def _joined(parts: list[Any]) -> Any:
-    """Arrays of several batches as one; sequences of maps as one list."""
-    if len(parts) == 1:
-        return parts[0]
-    if all(isinstance(part, np.ndarray) and part.ndim for part in parts):
-        return np.concatenate(parts)
-    return (
-        [entry for part in parts for entry in part]
-        if all(isinstance(part, list) for part in parts)
-        else parts
-    )

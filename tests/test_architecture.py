@@ -30,8 +30,9 @@ ALLOWED = {
         "errors", "_version", "images", "graph", "ops", "rules", "engine", "target", "taxonomy", "inputs",
         "explanation",
     },
+    "cases": {"errors", "cache", "engine", "explanation", "inputs", "pictures", "target", "taxonomy"},
     "model": {
-        "errors", "cache", "images", "graph", "rules", "engine", "target", "taxonomy", "inputs",
+        "errors", "cases", "images", "graph", "rules", "engine", "target", "taxonomy", "inputs",
         "explanation", "overlap", "pictures", "stream", "deployment",
     },
     "loading": {"zoo", "images", "graph", "engine", "inputs", "model"},

@@ -13,6 +13,7 @@ from onnx import helper
 from PIL import Image
 
 import onnxvis
+from onnxvis.cases import Cases
 from onnxvis.cli import main
 from onnxvis.errors import ImageError, InputError, TargetError, UnknownNameError, UsageError
 from onnxvis.explanation import Explanation
@@ -326,13 +327,13 @@ def test_a_folder_without_pictures(tmp_path):
 )
 def test_how_many_pictures_of_a_folder_run_together(photos, tmp_path, monkeypatch, options, batches):
     """Three pictures: what is less than a batch is filled up."""
-    run, found = onnxvis.Model._explanation, []
+    run, found = Cases.explanation, []
 
     def watched(self, info, name, settings, singly, batch, wanted):
         found.append(batch.samples)
         return run(self, info, name, settings, singly, batch, wanted)
 
-    monkeypatch.setattr(onnxvis.Model, "_explanation", watched)
+    monkeypatch.setattr(Cases, "explanation", watched)
     result = explained(photos, tmp_path, *options)
     assert result.exit_code == 0, result.output
     assert found == batches and len(result.stdout.splitlines()) == 3
