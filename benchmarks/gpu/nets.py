@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 import onnxvis
+from onnxvis.engine.bindings import Bindings
 from onnxvis.engine.device import DeviceExecutor
 from onnxvis.engine.forward import Record
 from onnxvis.engine.host import HostExecutor
@@ -43,7 +44,7 @@ class Nets:
             exported = export(net, torch.zeros(1, 3, self.SIDE, self.SIDE))
             model = _on_gpu(exported)
             net = net.to(self.place)
-            yield _forward(name, model, exported, pictures[self.BATCHES[0]])
+            yield from (_forward(name, model, exported, x) for x in pictures.values())
             yield from self._right(name, model, pictures[self.BATCHES[0]])
             for x in pictures.values():
                 yield from self._gradients(name, model, net, x)
@@ -220,17 +221,18 @@ def _forward(name: str, model: onnxvis.Model, exported: bytes, x: Any) -> Row:
             outputs(model, shifted)
         return outputs(model, x), outputs(onnxvis.load(exported, device="cpu"), x)
 
-    return compared(f"{name} forward against the CPU", compute)
+    return compared(f"{name} forward against the CPU, batch {len(x)}", compute, Bindings.PRECISE)
 
 
 def _forward_graphs(name: str, model: onnxvis.Model) -> Iterator[Row]:
-    """Whether the forward pass became a graph of onnxruntime's, where that is on the GPU."""
+    """Whether the forward pass became CUDA graphs, where it is on the GPU, and why operators stayed apart."""
     bindings = [session.bindings for session in model.engine.forward._sessions.values() if session.bindings]
     if bindings:
         refused = [why for each in bindings for why in each.refused.values()]
+        why = {"why": refused, "apart": [why for each in bindings for why in each.apart.values()]}
         graphs = sum(len(each._graphs) for each in bindings)
         row = {"what": f"{name} forward graphs: {graphs}", "passed": bool(graphs) and not refused}
-        yield {**row, "why": "; ".join(refused)[:300]} if refused else row
+        yield {**row, **{key: "; ".join(said)[:300] for key, said in why.items() if said}}
 
 
 class _Lying:

@@ -33,7 +33,7 @@ def test_all_rows(nets, cuda, monkeypatch):  # noqa: F811
     (missing,) = [row for row in rows if "why" in row]
     assert missing["what"] == "resnet18 convolutions by cuDNN" and "not there" in missing["why"]
     right = [row for row in rows if "difference" in row]
-    assert not [row for row in right if not row["passed"]] and len(right) == 3
+    assert not [row for row in right if not row["passed"]] and len(right) == 4
     assert [row["graph"] for row in right if "graph" in row] == ["captured"] * 2
     contests = {(row["what"], row["rival"]) for row in rows if "ratio" in row}
     whole = "resnet18 gradient, batch"
