@@ -480,3 +480,16 @@ def test_detectors_have_their_units_last():
         x = np.zeros([int(n) for n in model.inputs[0].shape], np.float32)
         with pytest.raises(TargetError, match=r"no unit 99: it has \d+, from 0 to (84|1) "):
             model.explain(x, "gradient", {tensor: 99})
+
+
+def test_a_target_is_looked_for_again_in_another_shape():
+    """Where there may be fewer units."""
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    model = onnxvis.load(build(nodes, {"x": [1, "n"]}, ["y"]), threads=1)
+    for _ in range(2):
+        assert model.explain(np.ones((1, 6), np.float32), "gradient", 5).values.tolist() == [
+            [0, 0, 0, 0, 0, 1]
+        ]
+        with pytest.raises(TargetError, match="no unit 5: it has 4"):
+            model.explain(np.ones((1, 4), np.float32), "gradient", 5)
+    assert model.explain(np.ones((1, 4), np.float32), "gradient", -1).values.tolist() == [[0, 0, 0, 1]]
