@@ -43,7 +43,7 @@ class CudaGraph:
                 name: self._place(on_device(ops.gpu, record, name)) for name in used if name not in there
             }
             self.seeds = {name: self._place(ops.gpu.upload(seed)) for name, seed in seeds.items()}
-            self._last = {name: np.array(seed, ops.dtype) for name, seed in seeds.items()}  # of the seeds
+            self._last: dict[str, np.ndarray[Any, Any]] = {}  # small seeds that lie there
             # Of what lies there only the addresses stay in the graph: it holds no array, or onnxruntime
             # would have to leave its next outputs elsewhere.
             read = _once(
@@ -65,8 +65,10 @@ class CudaGraph:
             place[...] = on_device(self.gpu, record, name)
         for name, place in self.seeds.items():
             seed = np.asarray(seeds[name], place.dtype, order="C")
-            if not np.array_equal(seed, self._last[name]):  # a copy would come between the passes
-                place.set(seed, stream=self.gpu.stream)
+            if name in self._last and np.array_equal(seed, self._last[name]):
+                continue  # a copy would come between the passes
+            place.set(seed, stream=self.gpu.stream)
+            if seed.nbytes <= self.gpu.SMALL:
                 self._last[name] = seed.copy()
         self.graph.launch(stream=self.gpu.stream)
         return self.arrived

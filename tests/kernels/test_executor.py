@@ -21,7 +21,7 @@ from onnxvis.errors import MissingRuntimeError, OnnxvisError, UnsupportedError, 
 
 from .compiling import GPP, WHY
 from .passes import executors, random_seeds
-from .stand_in import OutOfMemoryError, launched, stand_in_ops
+from .stand_in import DeviceArray, OutOfMemoryError, launched, stand_in_ops
 
 pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
 
@@ -304,3 +304,26 @@ def test_without_a_gpu_it_says_so():
 def test_the_other_executors_know_nothing_of_it():
     assert not {"DeviceOps", "Gpu"} & {*vars(HostExecutor)}
     assert module.DeviceExecutor.name == "device"
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_seeds_are_sent_again_where_they_are_others(monkeypatch, small):
+    """Large ones always: comparing them would take as long."""
+    both = random_seeds(), random_seeds(seed=5)
+    ours, record, _ = executors("gradient", both[0])
+    expected = [executors("gradient", seeds)[2] for seeds in both]
+    for _ in range(DeviceExecutor.GRAPH_AFTER + 1):
+        ours.backward(Record(record.raw), both[0])
+    if not small:
+        monkeypatch.setattr(ours.gpu, "SMALL", 0)
+        ours._graph._last.clear()
+    sent, real = [], DeviceArray.set
+    monkeypatch.setattr(DeviceArray, "set", lambda *given, **more: sent.append(1) or real(*given, **more))
+    counts = []
+    for which in (0, 0, 1, 1, 0):
+        sent.clear()
+        found = ours.backward(Record(record.raw), both[which])
+        counts.append(len(sent) // len(both[0]))
+        for name in WRT:
+            close(found[name], expected[which][name])
+    assert counts == ([0, 0, 1, 0, 1] if small else [1] * 5)
