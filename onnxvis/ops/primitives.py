@@ -197,7 +197,13 @@ class Ops(ABC):
         """x⁻ = min(x, 0)."""
         return self.minimum(x, 0.0)
 
-    pos, neg = positive, negative
+    def pos(self, x: Array) -> Array:
+        """``positive``, in short."""
+        return self.positive(x)
+
+    def neg(self, x: Array) -> Array:
+        """``negative``, in short."""
+        return self.negative(x)
 
     def sign(self, x: Array) -> Array:
         """−1, 0 or 1."""

@@ -1,6 +1,7 @@
 """Convolution by tensor cores, emulated: threads that wait for each other, copies that arrive late."""
 
 import dataclasses
+import gc
 
 import numpy as np
 import pytest
@@ -300,7 +301,7 @@ def test_weights_of_a_model_are_laid_out_once():
     assert [made(ops.constant(weights)) for _ in range(3)] == [1, 0, 0]
     assert [made(ops.constant(weights) * 2) for _ in range(2)] == [1, 1]
     weights = np.float32(rng.normal(size=weights.shape))  # the others are gone
-    assert [made(ops.constant(weights)) for _ in range(2)] == [1, 0] and len(ops.gpu._made) == 1
+    assert [made(ops.constant(weights)) for _ in range(2)] == [1, 0] and len(ops.gpu._made) == 2
 
 
 def test_a_graph_lays_out_what_was_not_before():
@@ -310,11 +311,50 @@ def test_a_graph_lays_out_what_was_not_before():
 
     def make():
         count.append(len(count))
-        return gpu.xp.zeros((len(count),), np.float32)
+        return (gpu.xp.zeros((len(count),), np.float32),)
 
-    first = gpu.capture(lambda: gpu.made_of(constant, "a", make))
+    def made(key):
+        (array,) = gpu.made_of(constant, key, make)
+        return array
+
+    first = gpu.capture(lambda: made("a"))
     assert first.made.shape == (1,) and not first.constants
-    assert [gpu.made_of(constant, "a", make).shape for _ in range(2)] == [(2,)] * 2
-    second = gpu.capture(lambda: gpu.made_of(constant, "a", make))
+    assert [made("a").shape for _ in range(2)] == [(2,)] * 2
+    second = gpu.capture(lambda: made("a"))
     assert second.made.shape == (2,) and second.constants[0] is second.made
-    assert gpu.made_of(constant, "b", make).shape == (3,)
+    assert made("b").shape == (3,)
+
+
+@pytest.mark.parametrize("name", ["positive", "negative", "split"])
+def test_parts_of_weights_are_made_once(monkeypatch, name):
+    """And laid out once; when the weights are gone, so are these. Of the largest nothing is kept."""
+    ops, rng = stand_in_ops(capability=90), np.random.default_rng(0)
+    window = Window((3, 3), (1, 1), (1, 1), (1, 1), (4, 5), (4, 5))
+    g, weights = ops.constant(rng.normal(size=(1, 40, 4, 5))), np.float32(rng.normal(size=(40, 56, 3, 3)))
+    (way, *_) = ways(ops.gpu, "conv_dgrad", g, weights, window)
+
+    def parts():
+        with launched() as kernels:
+            found = getattr(ops, name)(ops.constant(weights))
+            found = found if isinstance(found, tuple) else (found,)
+            for part in found:
+                way(g, part)
+        expected = getattr(HostOps(np.float32), name)(weights)
+        for part, right in zip(found, expected if name == "split" else (expected,), strict=True):
+            np.testing.assert_array_equal(ops.gpu.download(part), right)
+        return [*map(id, found)], sum("by_offset" in kernel for kernel in kernels)
+
+    (first, laid), (second, again) = parts(), parts()
+    assert first == second and (laid, again) == (len(first), 0)
+    weights = np.float32(rng.normal(size=(8, 8)))
+    gc.collect()
+    assert not ops.gpu._made
+    monkeypatch.setattr(ops.gpu, "share", 4 * 40 * 56 * 9)
+    weights = np.float32(rng.normal(size=(40, 56, 3, 3)))
+    assert parts()[1] == parts()[1] == len(first)
+
+
+def test_what_is_computed_is_split_anew():
+    ops = stand_in_ops()
+    x = ops.constant(np.ones((200, 200))) * 2
+    assert ops.positive(x) is not ops.positive(x) and not ops.gpu._made.get(id(x))

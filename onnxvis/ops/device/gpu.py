@@ -264,22 +264,31 @@ class Gpu:
     def _forget(self, key: int) -> None:
         known = self._large.pop(key, None)
         if known is not None:
-            del self._made[id(known[1])]
+            self._let_go(known[1:])
 
-    def made_of(self, constant: Any, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What ``make`` makes of a constant: once, if that is a large one, and kept as long as it.
+    def _let_go(self, constants: tuple[Any, ...]) -> None:
+        """Forget what was made of these, and of that."""
+        for constant in constants:
+            for made in self._made.pop(id(constant), {}).values():
+                self._let_go(made)
 
-        ``key``: equal where the same is made.  Of other arrays it is made anew, and so it is while a CUDA
-        graph is captured, if it was not made before.
+    def made_of(self, constant: Any, key: Hashable, make: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+        """Arrays that ``make`` makes of a constant: once, if that is a large one, and kept as long as it.
+
+        They are such constants themselves.  ``key``: equal where the same is made.  Of other arrays it is
+        made anew, and so it is of the largest, and while a CUDA graph is captured, if it was not before.
         """
         made = self._made.get(id(constant))
-        if made is None or (self.held is not None and key not in made):
+        capturing = self.held is not None
+        if made is None or (capturing and key not in made) or constant.nbytes > self.share // 4:
             return make()
+        found: tuple[Any, ...] = made[key] if key in made else make()
         if key not in made:
-            made[key] = make()
+            made[key] = found
+            self._made.update((id(array), {}) for array in found)
         if self.held is not None:
-            self.held.append(made[key])
-        return made[key]
+            self.held.extend(found)
+        return found
 
     def _upload(self, array: np.ndarray[Any, Any], dtype: Any) -> Any:
         if self.held is not None:

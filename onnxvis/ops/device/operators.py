@@ -103,7 +103,14 @@ class DeviceOps(Ops):
     # ---- fused: one pass over memory instead of two or three ------------------------------------
 
     def positive(self, x: Array) -> Array:
-        return self._fused("rectify", "DECONVNET", x, None) if self._alike(x) else super().positive(x)
+        def make() -> tuple[Array]:
+            plain = not self._alike(x)
+            return (Ops.positive(self, x) if plain else self._fused("rectify", "DECONVNET", x, None),)
+
+        return self.gpu.made_of(x, "positive", make)[0]
+
+    def negative(self, x: Array) -> Array:
+        return self.gpu.made_of(x, "negative", lambda: (Ops.negative(self, x),))[0]
 
     def gate(self, g: Array, x: Array, rectified: bool = False) -> Array:
         if not self._alike(g, x):
@@ -116,10 +123,14 @@ class DeviceOps(Ops):
         return self._fused("between", "", g, x, np.float64(low), np.float64(high))
 
     def split(self, x: Array) -> tuple[Array, Array]:
+        def make() -> tuple[Array, Array]:
+            above, below = self.xp.empty(x.shape, x.dtype), self.xp.empty(x.shape, x.dtype)
+            self._by_number("split", "", x, above, below)
+            return above, below
+
         if not self._alike(x):
             return super().split(x)
-        above, below = self.xp.empty(x.shape, x.dtype), self.xp.empty(x.shape, x.dtype)
-        self._by_number("split", "", x, above, below)
+        above, below = self.gpu.made_of(x, "split", make)
         return above, below
 
     def stabilize(self, z: Array, epsilon: float = 1e-6) -> Array:

@@ -201,14 +201,14 @@ class Way:
             return w  # they lie so already
         numbers = (rows, padded, channels, offsets, by_row, by_channel)
 
-        def lay_out() -> Array:
+        def lay_out() -> tuple[Array]:
             weights = self.gpu.xp.empty((chunks, offsets, DEPTH, padded), w.dtype)
             count = weights.size // (offsets * SOME)
             given = w, weights, *map(SHORT, (*numbers, count))
             self.gpu.launch("by_offset", w.dtype, str(flipped).lower(), count, *given)
-            return weights
+            return (weights,)
 
-        return self.gpu.made_of(w, ("by_offset", *numbers, flipped), lay_out)
+        return self.gpu.made_of(w, ("by_offset", *numbers, flipped), lay_out)[0]
 
     def _spread(self, compact: Array) -> Array:
         """The result of a 1×1 kernel's windows at the positions that they see; zeros elsewhere."""
