@@ -301,7 +301,7 @@ def test_weights_of_a_model_are_laid_out_once():
     assert [made(ops.constant(weights)) for _ in range(3)] == [1, 0, 0]
     assert [made(ops.constant(weights) * 2) for _ in range(2)] == [1, 1]
     weights = np.float32(rng.normal(size=weights.shape))  # the others are gone
-    assert [made(ops.constant(weights)) for _ in range(2)] == [1, 0] and len(ops.gpu._made) == 2
+    assert [made(ops.constant(weights)) for _ in range(2)] == [1, 0] and len(ops.gpu._made) == 2 + 1  # with g
 
 
 def test_a_graph_lays_out_what_was_not_before():
@@ -348,10 +348,25 @@ def test_parts_of_weights_are_made_once(monkeypatch, name):
     assert first == second and (laid, again) == (len(first), 0)
     weights = np.float32(rng.normal(size=(8, 8)))
     gc.collect()
-    assert not ops.gpu._made
+    assert ops.gpu._made.keys() == {id(g)}
     monkeypatch.setattr(ops.gpu, "share", 4 * 40 * 56 * 9)
     weights = np.float32(rng.normal(size=(40, 56, 3, 3)))
     assert parts()[1] == parts()[1] == len(first)
+
+
+def test_parts_of_small_constants_go_with_them(monkeypatch):
+    """A bias in the shape in which it is added, say."""
+    ops = stand_in_ops()
+    monkeypatch.setattr(ops.gpu, "KEPT", 2)
+
+    def positive(bias):
+        return ops.positive(ops.reshape(ops.constant(np.float32(bias)), (1, 2, 1, 1)))
+
+    first = positive([1, -1])
+    assert positive([1, -1]) is first and ops.gpu.download(first).ravel().tolist() == [1, 0]
+    others = [positive([n, -1]) for n in (2, 3)]
+    assert len(others) == 2 and len(ops.gpu._made) == 2 * 3  # the constants, their shapes, their parts
+    assert positive([1, -1]) is not first
 
 
 def test_what_is_computed_is_split_anew():

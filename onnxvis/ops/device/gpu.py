@@ -125,7 +125,7 @@ class Gpu:
         self._modules: dict[tuple[str, ...], Any] = {}
         self._functions: dict[str, Any] = {}
         self._large: dict[int, tuple[weakref.ref[Any], Any]] = {}
-        self._made: dict[int, dict[Hashable, Any]] = {}  # of large constants, by the id of these
+        self._made: dict[int, dict[Hashable, Any]] = {}  # of constants, by the id of these
         self._small: OrderedDict[Any, Any] = OrderedDict()
 
     @contextmanager
@@ -245,9 +245,9 @@ class Gpu:
     def _by_content(self, array: np.ndarray[Any, Any], dtype: Any) -> Any:
         key = (array.dtype.str, np.dtype(dtype).str, array.shape, array.tobytes())
         if key not in self._small:
-            self._small[key] = self._upload(array, dtype)
+            self._small[key] = self._known(self._upload(array, dtype))
             while len(self._small) > self.KEPT:
-                self._small.popitem(last=False)
+                self._let_go((self._small.popitem(last=False)[1],))
         self._small.move_to_end(key)
         return self._small[key]
 
@@ -257,9 +257,13 @@ class Gpu:
         if known is None or known[1].dtype != dtype:
             self._forget(key)
             forget = weakref.ref(array, lambda _: self._forget(key))
-            known = self._large[key] = (forget, self._upload(array, dtype))
-            self._made[id(known[1])] = {}
+            known = self._large[key] = (forget, self._known(self._upload(array, dtype)))
         return known[1]
+
+    def _known(self, constant: Any) -> Any:
+        """The same, of which something may be made."""
+        self._made.setdefault(id(constant), {})
+        return constant
 
     def _forget(self, key: int) -> None:
         known = self._large.pop(key, None)
@@ -273,7 +277,7 @@ class Gpu:
                 self._let_go(made)
 
     def made_of(self, constant: Any, key: Hashable, make: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
-        """Arrays that ``make`` makes of a constant: once, if that is a large one, and kept as long as it.
+        """Arrays that ``make`` makes of a constant: once, and kept as long as it.
 
         They are such constants themselves.  ``key``: equal where the same is made.  Of other arrays it is
         made anew, and so it is of the largest, and while a CUDA graph is captured, if it was not before.
@@ -284,8 +288,7 @@ class Gpu:
             return make()
         found: tuple[Any, ...] = made[key] if key in made else make()
         if key not in made:
-            made[key] = found
-            self._made.update((id(array), {}) for array in found)
+            made[key] = tuple(map(self._known, found))
         if self.held is not None:
             self.held.extend(found)
         return found

@@ -201,7 +201,7 @@ class DeviceOps(Ops):
     # ---- moving data -----------------------------------------------------------------------------
 
     def reshape(self, x: Array, shape: Shape) -> Array:
-        return x.reshape(shape)
+        return self.gpu.made_of(x, ("reshape", tuple(shape)), lambda: (x.reshape(shape),))[0]
 
     def transpose(self, x: Array, axes: Sequence[int]) -> Array:
         return x.transpose(tuple(axes))

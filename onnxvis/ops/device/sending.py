@@ -50,5 +50,5 @@ def _copy(by_and_from: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]) -> Non
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """That copy: one does not use the memory's whole speed."""
-    return ThreadPoolExecutor(THREADS, "onnxvis copies")
+    """That copy, and stay: one does not use the memory's whole speed."""
+    return ThreadPoolExecutor(THREADS, "copies to a GPU")
