@@ -297,24 +297,26 @@ def test_weights_of_a_model_are_laid_out_once():
         assert abs(y - expected).max() < 1e-5 * abs(expected).max()
         return sum("by_offset" in kernel for kernel in kernels)
 
-    assert weights.nbytes > ops.gpu.SMALL
+    assert weights.nbytes > ops.gpu.constants.SMALL
     assert [made(ops.constant(weights)) for _ in range(3)] == [1, 0, 0]
     assert [made(ops.constant(weights) * 2) for _ in range(2)] == [1, 1]
     weights = np.float32(rng.normal(size=weights.shape))  # the others are gone
-    assert [made(ops.constant(weights)) for _ in range(2)] == [1, 0] and len(ops.gpu._made) == 2 + 1  # with g
+    assert [made(ops.constant(weights)) for _ in range(2)] == [1, 0] and len(
+        ops.gpu.constants._made
+    ) == 2 + 1  # with g
 
 
 def test_a_graph_lays_out_what_was_not_before():
     """Its memory is its own: the next pass makes it again, outside; and what it reads lives as long as it."""
     gpu, array = stand_in_gpu(90), np.ones(20000, np.float32)
-    constant, count = gpu.constant(array, np.float32), []
+    constant, count = gpu.constants.of(array, np.float32), []
 
     def make():
         count.append(len(count))
         return (gpu.xp.zeros((len(count),), np.float32),)
 
     def made(key):
-        (array,) = gpu.made_of(constant, key, make)
+        (array,) = gpu.constants.made_of(constant, key, make)
         return array
 
     first = gpu.capture(lambda: made("a"))
@@ -348,7 +350,7 @@ def test_parts_of_weights_are_made_once(monkeypatch, name):
     assert first == second and (laid, again) == (len(first), 0)
     weights = np.float32(rng.normal(size=(8, 8)))
     gc.collect()
-    assert ops.gpu._made.keys() == {id(g)}
+    assert ops.gpu.constants._made.keys() == {id(g)}
     monkeypatch.setattr(ops.gpu, "share", 4 * 40 * 56 * 9)
     weights = np.float32(rng.normal(size=(40, 56, 3, 3)))
     assert parts()[1] == parts()[1] == len(first)
@@ -357,7 +359,7 @@ def test_parts_of_weights_are_made_once(monkeypatch, name):
 def test_parts_of_small_constants_go_with_them(monkeypatch):
     """A bias in the shape in which it is added, say."""
     ops = stand_in_ops()
-    monkeypatch.setattr(ops.gpu, "KEPT", 2)
+    monkeypatch.setattr(ops.gpu.constants, "KEPT", 2)
 
     def positive(bias):
         return ops.positive(ops.reshape(ops.constant(np.float32(bias)), (1, 2, 1, 1)))
@@ -365,11 +367,13 @@ def test_parts_of_small_constants_go_with_them(monkeypatch):
     first = positive([1, -1])
     assert positive([1, -1]) is first and ops.gpu.download(first).ravel().tolist() == [1, 0]
     others = [positive([n, -1]) for n in (2, 3)]
-    assert len(others) == 2 and len(ops.gpu._made) == 2 * 3  # the constants, their shapes, their parts
+    assert (
+        len(others) == 2 and len(ops.gpu.constants._made) == 2 * 3
+    )  # the constants, their shapes, their parts
     assert positive([1, -1]) is not first
 
 
 def test_what_is_computed_is_split_anew():
     ops = stand_in_ops()
     x = ops.constant(np.ones((200, 200))) * 2
-    assert ops.positive(x) is not ops.positive(x) and not ops.gpu._made.get(id(x))
+    assert ops.positive(x) is not ops.positive(x) and not ops.gpu.constants._made.get(id(x))

@@ -181,9 +181,9 @@ def test_a_graph_holds_what_it_reads():
     ours, record, _ = executors("gradient", seeds)
     for _ in range(DeviceExecutor.GRAPH_AFTER + 1):
         ours.backward(Record(record.raw), seeds)
-    used = weakref.WeakValueDictionary(enumerate(ours.gpu._small.values()))
+    used = weakref.WeakValueDictionary(enumerate(ours.gpu.constants._small.values()))
     assert len(used) > 2
-    ours.gpu._small.clear()
+    ours.gpu.constants._small.clear()
     gc.collect()
     assert len(used) > 2
     ours._graph = None
@@ -196,12 +196,12 @@ def test_what_cannot_be_captured_is_walked(monkeypatch):
     ours, record, theirs = executors("gradient", seeds)
     for _ in range(DeviceExecutor.GRAPH_AFTER):
         ours.backward(Record(record.raw), seeds)
-    monkeypatch.setattr(ours.gpu, "_small", type(ours.gpu._small)())
-    monkeypatch.setattr(ours.gpu, "_large", {})
+    monkeypatch.setattr(ours.gpu.constants, "_small", type(ours.gpu.constants._small)())
+    monkeypatch.setattr(ours.gpu.constants, "_large", {})
     for _ in range(2):
         found = ours.backward(Record(record.raw), seeds)
         assert ours._graph is None and "made anew" in ours.uncaptured
-        assert ours.gpu.held is None
+        assert ours.gpu.constants.held is None
         for name in WRT:
             close(found[name], theirs[name])
 
@@ -315,7 +315,7 @@ def test_seeds_are_sent_again_where_they_are_others(monkeypatch, small):
     for _ in range(DeviceExecutor.GRAPH_AFTER + 1):
         ours.backward(Record(record.raw), both[0])
     if not small:
-        monkeypatch.setattr(ours.gpu, "SMALL", 0)
+        monkeypatch.setattr(ours.gpu.constants, "SMALL", 0)
         ours._graph._last.clear()
     sent, real = [], DeviceArray.set
     monkeypatch.setattr(DeviceArray, "set", lambda *given, **more: sent.append(1) or real(*given, **more))

@@ -6,7 +6,7 @@ from ops.expressions import EXPRESSIONS
 
 from onnxvis.errors import OnnxvisError
 from onnxvis.ops.device import DeviceOps
-from onnxvis.ops.device.gpu import NotCapturableError
+from onnxvis.ops.device.constants import NotCapturableError
 from onnxvis.ops.host import HostOps
 from onnxvis.ops.primitives import Ops
 from onnxvis.ops.window import Window
@@ -51,7 +51,7 @@ def test_large_constants_stay_while_their_array_lives():
     first = ops.constant(weights)
     assert ops.constant(weights) is first
     assert ops.constant(weights.copy()) is not first
-    known = ops.gpu._large
+    known = ops.gpu.constants._large
     assert len(known) == 1  # the copy is gone, and what was made of it
     del weights
     assert not known
@@ -63,17 +63,17 @@ def test_small_constants_are_known_by_content():
     assert ops.constant(np.float64([1, 2])) is first
     assert ops.constant(np.float32([1, 2])) is not first
     assert ops.constant(np.float64([[1, 2]])).shape == (1, 2)
-    for number in range(2 * ops.gpu.KEPT):
+    for number in range(2 * ops.gpu.constants.KEPT):
         ops.constant(np.float64([number]))
-    assert len(ops.gpu._small) == ops.gpu.KEPT
+    assert len(ops.gpu.constants._small) == ops.gpu.constants.KEPT
 
 
 def test_nothing_is_uploaded_into_a_graph():
     ops = stand_in_ops()
     known = np.float32([1, 2])
     ops.constant(known)
-    ops.gpu.held = []
-    assert ops.constant(known.copy()) is ops.gpu.held[0]
+    ops.gpu.constants.held = []
+    assert ops.constant(known.copy()) is ops.gpu.constants.held[0]
     with pytest.raises(NotCapturableError):
         ops.constant(np.float32([3]))
 

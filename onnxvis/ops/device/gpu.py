@@ -5,8 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import weakref
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from threading import RLock
@@ -16,11 +15,12 @@ import numpy as np
 
 from onnxvis.errors import MissingRuntimeError
 
+from .constants import Constants
 from .cublas import Cublas, find_cublas
 from .sources import KERNELS, expression, expressions, options, source
 
 __all__ = [
-    "DTYPES", "KINDS", "PRECISIONS", "Gpu", "NotCapturableError", "find_gpu", "lies_on_gpu", "on_host",
+    "DTYPES", "KINDS", "PRECISIONS", "Gpu", "find_gpu", "lies_on_gpu", "on_host",
 ]  # fmt: skip
 
 # How float32 convolutions and matrix products are computed; everything else is in float32 always.
@@ -73,10 +73,6 @@ class Captured(NamedTuple, Generic[T]):
     constants: list[Any]
 
 
-class NotCapturableError(Exception):
-    """Something that a CUDA graph cannot hold: the caller runs it step by step instead."""
-
-
 @cache
 def find_gpu(index: int = 0) -> Gpu:
     """The CUDA device of this number; MissingRuntimeError without CuPy or without a device."""
@@ -110,7 +106,6 @@ class Gpu:
     SHARE = 0.9
     THREADS, BLOCKS = 256, 2**20  # a block's threads; at most that many blocks, each walks in strides
     PINNED = 2**28
-    SMALL, KEPT = 65536, 512  # bytes up to which constants are known by content; how many of these stay
 
     def __init__(self, xp: Any, erf: Callable[[Any], Any], cublas: Any, index: int = 0) -> None:
         self.xp, self.erf, self.index = xp, erf, index
@@ -119,14 +114,10 @@ class Gpu:
             self.stream = xp.cuda.Stream(non_blocking=True)
             self.pool = xp.cuda.MemoryPool()
             self.pool.set_limit(fraction=self.SHARE)
-        # While a CUDA graph is captured: the constants that it reads, which must live as long as it does.
-        self.held: list[Any] | None = None
+        self.constants = Constants(self.upload, lambda: self.share // 4)
         self._pinned = 0
         self._modules: dict[tuple[str, ...], Any] = {}
         self._functions: dict[str, Any] = {}
-        self._large: dict[int, tuple[weakref.ref[Any], Any]] = {}
-        self._made: dict[int, dict[Hashable, Any]] = {}  # of constants, by the id of these
-        self._small: OrderedDict[Any, Any] = OrderedDict()
 
     @contextmanager
     def running(self, pool: Any = None) -> Iterator[None]:
@@ -163,14 +154,14 @@ class Gpu:
         """What ``work`` hands to the stream as a CUDA graph; where it raises, that is raised."""
         self.stream.synchronize()
         self.stream.begin_capture()
-        constants = self.held = []
+        constants = self.constants.held = []
         try:
             made = work()
         except BaseException:
             self.end_broken_capture()
             raise
         finally:
-            self.held = None
+            self.constants.held = None
         return Captured(self.stream.end_capture(), made, constants)
 
     @cached_property
@@ -225,78 +216,6 @@ class Gpu:
                 code=source(file), options=options(), name_expressions=names
             )
         return self._modules[names]
-
-    # ---- constants -------------------------------------------------------------------------------
-
-    def constant(self, array: np.ndarray[Any, Any], dtype: Any) -> Any:
-        """A NumPy array on the device, as ``dtype``.
-
-        Large ones (weights) are known by identity and stay as long as the array lives; small ones, which
-        rules often make anew, by content.  Within a CUDA graph nothing can be uploaded: there they must
-        be known already (NotCapturableError).
-        """
-        found = (
-            self._by_identity(array, dtype) if array.nbytes > self.SMALL else self._by_content(array, dtype)
-        )
-        if self.held is not None:
-            self.held.append(found)
-        return found
-
-    def _by_content(self, array: np.ndarray[Any, Any], dtype: Any) -> Any:
-        key = (array.dtype.str, np.dtype(dtype).str, array.shape, array.tobytes())
-        if key not in self._small:
-            self._small[key] = self._known(self._upload(array, dtype))
-            while len(self._small) > self.KEPT:
-                self._let_go((self._small.popitem(last=False)[1],))
-        self._small.move_to_end(key)
-        return self._small[key]
-
-    def _by_identity(self, array: np.ndarray[Any, Any], dtype: Any) -> Any:
-        key = id(array)  # nobody else's while the array lives, and forgotten when it dies
-        known = self._large.get(key)
-        if known is None or known[1].dtype != dtype:
-            self._forget(key)
-            forget = weakref.ref(array, lambda _: self._forget(key))
-            known = self._large[key] = (forget, self._known(self._upload(array, dtype)))
-        return known[1]
-
-    def _known(self, constant: Any) -> Any:
-        """The same, of which something may be made."""
-        self._made.setdefault(id(constant), {})
-        return constant
-
-    def _forget(self, key: int) -> None:
-        known = self._large.pop(key, None)
-        if known is not None:
-            self._let_go(known[1:])
-
-    def _let_go(self, constants: tuple[Any, ...]) -> None:
-        """Forget what was made of these, and of that."""
-        for constant in constants:
-            for made in self._made.pop(id(constant), {}).values():
-                self._let_go(made)
-
-    def made_of(self, constant: Any, key: Hashable, make: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
-        """Arrays that ``make`` makes of a constant: once, and kept as long as it.
-
-        They are such constants themselves.  ``key``: equal where the same is made.  Of other arrays it is
-        made anew, and so it is of the largest, and while a CUDA graph is captured, if it was not before.
-        """
-        made = self._made.get(id(constant))
-        capturing = self.held is not None
-        if made is None or (capturing and key not in made) or constant.nbytes > self.share // 4:
-            return make()
-        found: tuple[Any, ...] = made[key] if key in made else make()
-        if key not in made:
-            made[key] = tuple(map(self._known, found))
-        if self.held is not None:
-            self.held.extend(found)
-        return found
-
-    def _upload(self, array: np.ndarray[Any, Any], dtype: Any) -> Any:
-        if self.held is not None:
-            raise NotCapturableError(f"a constant of shape {array.shape} is made anew in every pass")
-        return self.upload(array.astype(dtype, copy=False))
 
     # ---- to the device and back ------------------------------------------------------------------
 

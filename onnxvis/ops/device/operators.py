@@ -16,9 +16,10 @@ import numpy as np
 from onnxvis.ops.primitives import Array, Key, Ops, Shape
 from onnxvis.ops.window import Window
 
+from .constants import NotCapturableError
 from .convolution import Convolution
 from .geometry import FixedWindows, Owned, divisor, fixed_windows, gathering, geometry, index_type
-from .gpu import Gpu, NotCapturableError
+from .gpu import Gpu
 from .sources import NUMBERS
 
 __all__ = ["DeviceOps"]
@@ -46,7 +47,7 @@ class DeviceOps(Ops):
         if isinstance(array, self.xp.ndarray):
             return array if array.dtype.kind in "biu" else array.astype(self.dtype, copy=False)
         array = np.asarray(array)
-        return self.gpu.constant(array, array.dtype if array.dtype.kind in "biu" else self.dtype)
+        return self.gpu.constants.of(array, array.dtype if array.dtype.kind in "biu" else self.dtype)
 
     def zeros(self, shape: Shape) -> Array:
         return self.xp.zeros(shape, self.dtype)
@@ -55,7 +56,7 @@ class DeviceOps(Ops):
         return x.astype(self.dtype, copy=False)
 
     def to_numpy(self, x: Array) -> np.ndarray[Any, Any]:
-        if self.gpu.held is not None:
+        if self.gpu.constants.held is not None:
             raise NotCapturableError("a rule computes on the host from what the model computed")
         return self.gpu.download(x)
 
@@ -107,10 +108,10 @@ class DeviceOps(Ops):
             plain = not self._alike(x)
             return (Ops.positive(self, x) if plain else self._fused("rectify", "DECONVNET", x, None),)
 
-        return self.gpu.made_of(x, "positive", make)[0]
+        return self.gpu.constants.made_of(x, "positive", make)[0]
 
     def negative(self, x: Array) -> Array:
-        return self.gpu.made_of(x, "negative", lambda: (Ops.negative(self, x),))[0]
+        return self.gpu.constants.made_of(x, "negative", lambda: (Ops.negative(self, x),))[0]
 
     def gate(self, g: Array, x: Array, rectified: bool = False) -> Array:
         if not self._alike(g, x):
@@ -130,7 +131,7 @@ class DeviceOps(Ops):
 
         if not self._alike(x):
             return super().split(x)
-        above, below = self.gpu.made_of(x, "split", make)
+        above, below = self.gpu.constants.made_of(x, "split", make)
         return above, below
 
     def stabilize(self, z: Array, epsilon: float = 1e-6) -> Array:
@@ -201,7 +202,7 @@ class DeviceOps(Ops):
     # ---- moving data -----------------------------------------------------------------------------
 
     def reshape(self, x: Array, shape: Shape) -> Array:
-        return self.gpu.made_of(x, ("reshape", tuple(shape)), lambda: (x.reshape(shape),))[0]
+        return self.gpu.constants.made_of(x, ("reshape", tuple(shape)), lambda: (x.reshape(shape),))[0]
 
     def transpose(self, x: Array, axes: Sequence[int]) -> Array:
         return x.transpose(tuple(axes))

@@ -208,7 +208,7 @@ class Way:
             self.gpu.launch("by_offset", w.dtype, str(flipped).lower(), count, *given)
             return (weights,)
 
-        return self.gpu.made_of(w, ("by_offset", *numbers, flipped), lay_out)[0]
+        return self.gpu.constants.made_of(w, ("by_offset", *numbers, flipped), lay_out)[0]
 
     def _spread(self, compact: Array) -> Array:
         """The result of a 1×1 kernel's windows at the positions that they see; zeros elsewhere."""
