@@ -301,9 +301,8 @@ def test_weights_of_a_model_are_laid_out_once():
     assert [made(ops.constant(weights)) for _ in range(3)] == [1, 0, 0]
     assert [made(ops.constant(weights) * 2) for _ in range(2)] == [1, 1]
     weights = np.float32(rng.normal(size=weights.shape))  # the others are gone
-    assert [made(ops.constant(weights)) for _ in range(2)] == [1, 0] and len(
-        ops.gpu.constants._made
-    ) == 2 + 1  # with g
+    assert [made(ops.constant(weights)) for _ in range(2)] == [1, 0]
+    assert len(ops.gpu.constants._made) == 2 + 1  # with g
 
 
 def test_a_graph_lays_out_what_was_not_before():
@@ -367,9 +366,8 @@ def test_parts_of_small_constants_go_with_them(monkeypatch):
     first = positive([1, -1])
     assert positive([1, -1]) is first and ops.gpu.download(first).ravel().tolist() == [1, 0]
     others = [positive([n, -1]) for n in (2, 3)]
-    assert (
-        len(others) == 2 and len(ops.gpu.constants._made) == 2 * 3
-    )  # the constants, their shapes, their parts
+    assert len(others) == 2
+    assert len(ops.gpu.constants._made) == 2 * 3  # the constants, in their shapes, and their parts
     assert positive([1, -1]) is not first
 
 
