@@ -133,18 +133,21 @@ class Nets:
 
     def _gradients(self, name: str, model: onnxvis.Model, net: Any, x: Any) -> Iterator[Row]:
         what = f"{name} gradient, batch {len(x)}"
+        yield self._backward_alone(what, model, net, x)
+        if model.device == "cpu+cuda":
+            yield {"what": what, "passed": False, "why": "needs onnxruntime-gpu"}
+            return
+        yield self._contest(what, partial(_explained, model, x), "torch eager", self._gradient(net, x))
+
+    def _backward_alone(self, what: str, model: onnxvis.Model, net: Any, x: Any) -> Row:
+        """What it holds of a forward pass goes with it: the next one leaves its tensors there."""
         executor, record, seeds = self._pass(model, "gradient", x)
         lying = self._lying(record)
 
         def back() -> object:
             return executor.backward(Record(lying.raw), seeds)
 
-        whole = partial(_explained, model, x)
-        yield self._contest(f"{what}, backward alone", back, "torch eager", self._backward(net, x))
-        if model.device == "cpu+cuda":
-            yield {"what": what, "passed": False, "why": "needs onnxruntime-gpu"}
-            return
-        yield self._contest(what, whole, "torch eager", self._gradient(net, x))
+        return self._contest(f"{what}, backward alone", back, "torch eager", self._backward(net, x))
 
     def _relevance(self, name: str, model: onnxvis.Model, x: Any) -> Iterator[Row]:
         def whole() -> object:

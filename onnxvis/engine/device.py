@@ -42,6 +42,8 @@ class DeviceExecutor:
         self._lasts = _last_reads(plan)
         self._used: set[str] = set()  # what the rules did read, of what they may
         self._lay: dict[str, int] = {}  # where it lay
+        self._copied: dict[str, int] = {}  # where lay what a graph copies, and for how many launches
+        self._rested = 0
         self._walks = 0
         self._graph: CudaGraph | None = None
 
@@ -80,9 +82,19 @@ class DeviceExecutor:
     # ---- CUDA graphs -----------------------------------------------------------------------------
 
     def _known(self, record: Record) -> CudaGraph | None:
-        """The graph of before, unless it reads what now lies elsewhere: then passes are walked again."""
-        if self._graph is not None and not self._graph.fits(record):
+        """The graph of before, unless it reads what now lies elsewhere: then passes are walked again.
+
+        What it copies, because it lay elsewhere each time, may come to rest: then it is captured again.
+        """
+        graph = self._graph
+        if graph is not None and not graph.fits(record):
             self._graph, self._walks = None, 0
+        elif graph is not None and graph.places:
+            lie = addresses(record, graph.places)
+            self._rested = self._rested + 1 if lie and lie == self._copied else 0
+            self._copied = lie
+            if self._rested == self.PATIENCE:
+                self._graph, self._lay = None, addresses(record, self.plan.needs)
         return self._graph
 
     def _captured(self, record: Record, seeds: Mapping[str, Any]) -> CudaGraph | None:

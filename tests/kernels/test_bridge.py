@@ -141,6 +141,28 @@ def test_what_lies_elsewhere_each_time_is_copied_into_the_graph():
     assert not ours._graph.there and ours._graph.places.keys() == ours._used
 
 
+def test_what_comes_to_rest_is_copied_no_longer():
+    seeds = random_seeds()
+    ours, record, theirs = executors("gradient", seeds)
+
+    def moved():
+        return Record({name: on_device(record[name].copy()) for name in record})
+
+    given = [moved() for _ in range(DeviceExecutor.PATIENCE + 2)]
+    still = moved()
+    for each in (*given, *[still] * DeviceExecutor.PATIENCE):
+        found = ours.backward(Record(each.raw), seeds)
+        for name in WRT:
+            close(found[name], theirs[name])
+        assert each is still or ours._graph is None or not ours._graph.there
+    assert ours._graph.places.keys() == ours._used
+    for _ in range(3):
+        found = ours.backward(Record(still.raw), seeds)
+        assert ours._graph.there.keys() == ours._used and not ours._graph.places
+        for name in WRT:
+            close(found[name], theirs[name])
+
+
 # ---- onnxruntime with CUDA -----------------------------------------------------------------------
 
 
