@@ -173,8 +173,8 @@ def fixed_samples(specs: Sequence[TensorSpec]) -> int | None:
 
 def batches(batch: Batch, specs: Sequence[TensorSpec], singly: bool = False) -> Iterator[tuple[slice, Batch]]:
     """The batch in parts of the length that the model takes; where it takes any, whole or ``singly``."""
-    samples = batch.samples
     lengths = {1} if singly else _lengths(specs)
+    samples = batch.samples
     if not lengths or lengths == {samples}:
         yield slice(0, samples), batch
         return

@@ -136,8 +136,7 @@ class Model:
         checked = info.check(settings)
         batch = complete(x, self.inputs, self.preprocess)
         wanted = normal(target, self.names)
-        several = batch.samples > 1 and _independent(info, wanted)
-        singly = several and self.engine.side_by_side.pays(batch.feeds, batch.samples)
+        singly = self.engine.side_by_side.pays(batch.feeds, batch.samples) and _independent(info, wanted)
         return self._cases.explanation(info, name, checked, singly, batch, wanted)
 
     def explain_each(

@@ -482,6 +482,17 @@ def test_detectors_have_their_units_last():
             model.explain(x, "gradient", {tensor: 99})
 
 
+@pytest.mark.parametrize("axis", [True, [1], 1.0, "1"])
+def test_what_is_no_axis_is_said_each_time(axis):
+    """Also after one that is equal to it."""
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    model, x = onnxvis.load(build(nodes, {"x": [1, 6]}, ["y"]), threads=1), np.ones((1, 6), np.float32)
+    for good in (1, np.int64(1)):
+        model.explain(x, "gradient", Target(unit=5, axis=good))
+        with pytest.raises(TargetError, match="no axis"):
+            model.explain(x, "gradient", Target(unit=5, axis=axis))
+
+
 def test_a_target_is_looked_for_again_in_another_shape():
     """Where there may be fewer units."""
     nodes = [helper.make_node("Relu", ["x"], ["y"])]

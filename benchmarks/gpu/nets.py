@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 import onnxvis
-from onnxvis.engine.bindings import Bindings
 from onnxvis.engine.device import DeviceExecutor
 from onnxvis.engine.forward import Record
 from onnxvis.engine.host import HostExecutor
@@ -224,7 +223,7 @@ def _forward(name: str, model: onnxvis.Model, exported: bytes, x: Any) -> Row:
             outputs(model, shifted)
         return outputs(model, x), outputs(onnxvis.load(exported, device="cpu"), x)
 
-    return compared(f"{name} forward against the CPU, batch {len(x)}", compute, Bindings.PRECISE)
+    return compared(f"{name} forward against the CPU, batch {len(x)}", compute)
 
 
 def _forward_graphs(name: str, model: onnxvis.Model) -> Iterator[Row]:

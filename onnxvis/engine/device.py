@@ -94,7 +94,8 @@ class DeviceExecutor:
             self._rested = self._rested + 1 if lie and lie == self._copied else 0
             self._copied = lie
             if self._rested == self.PATIENCE:
-                self._graph, self._lay = None, addresses(record, self.plan.needs)
+                self._graph, self._copied = None, {}
+                self._lay = addresses(record, self.plan.needs)
         return self._graph
 
     def _captured(self, record: Record, seeds: Mapping[str, Any]) -> CudaGraph | None:

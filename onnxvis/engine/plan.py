@@ -57,7 +57,7 @@ class Pass:
     def key(self) -> tuple[Any, ...]:
         """Equal for passes that do the same."""
         method = self.method if isinstance(self.method, str) else self.method.key
-        return (method, frozen(self.settings) if self.settings else ())
+        return (method, frozen(self.settings))
 
     def on(self, graph: Graph, seeds: Collection[str] = ()) -> Callable[[Node], Choice]:
         """What each node of a graph gets, in a pass that starts at the tensors ``seeds``."""

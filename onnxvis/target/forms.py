@@ -79,7 +79,8 @@ class Target:
         unit = tuple(self.unit) if isinstance(self.unit, list) else self.unit
         units = unit is None or isinstance(unit, int | tuple)
         place = self.position is None or isinstance(self.position, str)
-        plain = units and place and self.index is None and self.seed is None
+        axis = self.axis is None or _is_index(self.axis)
+        plain = units and place and axis and self.index is None and self.seed is None
         return (self.layer, unit, self.position, self.reduce, self.axis) if plain else None
 
 
@@ -272,7 +273,7 @@ def settled(wanted: Wanted, found: Sequence[Aim]) -> Wanted:
     """The target with the units that were chosen, to be used again; ``found``: its aims, one a batch."""
     if isinstance(wanted, Target):
         units = [unit for aim in found if isinstance(aim, UnitAim) for unit in aim.units or ()]
-        return Target(**{**vars(wanted), "layer": found[0].tensor, "unit": units or wanted.unit})
+        return replace(wanted, layer=found[0].tensor, unit=units or wanted.unit)
     if isinstance(wanted, Mapping):
         sums = [aim for aim in found if isinstance(aim, SumAim)]
         return {

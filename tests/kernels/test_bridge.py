@@ -122,15 +122,16 @@ def test_a_graph_reads_where_the_next_numbers_lie_too():
     assert abs(found["x"] - theirs["x"]).max() > 1e-3
 
 
+def moved(record):
+    """The same numbers, where nothing lay before."""
+    return Record({name: on_device(record[name].copy()) for name in record})
+
+
 def test_what_lies_elsewhere_each_time_is_copied_into_the_graph():
     """And a graph that read in place is let go of, once that is no longer so."""
     seeds = random_seeds()
     ours, record, theirs = executors("gradient", seeds)
-
-    def moved():
-        return Record({name: on_device(record[name].copy()) for name in record})
-
-    records = [moved() for _ in range(DeviceExecutor.PATIENCE + 2)]
+    records = [moved(record) for _ in range(DeviceExecutor.PATIENCE + 2)]
     same = records[0]
     for given in (*[same] * 4, *records[1:]):
         found = ours.backward(Record(given.raw), seeds)
@@ -142,25 +143,24 @@ def test_what_lies_elsewhere_each_time_is_copied_into_the_graph():
 
 
 def test_what_comes_to_rest_is_copied_no_longer():
-    seeds = random_seeds()
+    """However often it begins to move again."""
+    seeds, patience = random_seeds(), DeviceExecutor.PATIENCE
     ours, record, theirs = executors("gradient", seeds)
 
-    def moved():
-        return Record({name: on_device(record[name].copy()) for name in record})
+    def back(given):
+        found = ours.backward(Record(given.raw), seeds)
+        for name in WRT:
+            close(found[name], theirs[name])
+        return ours._graph
 
-    given = [moved() for _ in range(DeviceExecutor.PATIENCE + 2)]
-    still = moved()
-    for each in (*given, *[still] * DeviceExecutor.PATIENCE):
-        found = ours.backward(Record(each.raw), seeds)
-        for name in WRT:
-            close(found[name], theirs[name])
-        assert each is still or ours._graph is None or not ours._graph.there
-    assert ours._graph.places.keys() == ours._used
-    for _ in range(3):
-        found = ours.backward(Record(still.raw), seeds)
-        assert ours._graph.there.keys() == ours._used and not ours._graph.places
-        for name in WRT:
-            close(found[name], theirs[name])
+    held, still = [], moved(record)
+    for _ in range(2):
+        held += [moved(record) for _ in range(patience + 1)]
+        copying = [back(given) for given in held[-patience - 1 :]][-1]
+        assert [back(still) for _ in range(patience)] == [copying] * patience
+        assert copying.places.keys() == ours._used
+        resting = back(still)
+        assert resting.there.keys() == ours._used and not resting.places and back(still) is resting
 
 
 # ---- onnxruntime with CUDA -----------------------------------------------------------------------

@@ -19,9 +19,7 @@ from .constants import Constants
 from .cublas import Cublas, find_cublas
 from .sources import KERNELS, expression, expressions, options, source
 
-__all__ = [
-    "DTYPES", "KINDS", "PRECISIONS", "Gpu", "find_gpu", "lies_on_gpu", "on_host",
-]  # fmt: skip
+__all__ = ["DTYPES", "KINDS", "PRECISIONS", "Gpu", "find_gpu", "lies_on_gpu", "on_host"]
 
 # How float32 convolutions and matrix products are computed; everything else is in float32 always.
 PRECISIONS = ("float32", "tf32", "float16")

@@ -105,8 +105,9 @@ class DeviceOps(Ops):
 
     def positive(self, x: Array) -> Array:
         def make() -> tuple[Array]:
-            plain = not self._alike(x)
-            return (Ops.positive(self, x) if plain else self._fused("rectify", "DECONVNET", x, None),)
+            return (
+                self._fused("rectify", "DECONVNET", x, None) if self._alike(x) else Ops.positive(self, x),
+            )
 
         return self.gpu.constants.made_of(x, "positive", make)[0]
 

@@ -38,9 +38,9 @@ class Sender:
     def __call__(self, array: np.ndarray[Any, Any]) -> None:
         """Send it: one of the place's shape and dtype."""
         numbers, stream = array.reshape(-1), self.gpu.stream.ptr
-        copies = map if len(self._parts) == 1 else _threads().map
-        halves = ((by, numbers[part]) for part, by, _ in self._parts)
-        for _, (_, _, copied) in zip(copies(_copy, halves), self._parts, strict=True):
+        run = map if len(self._parts) == 1 else _threads().map
+        copies = run(_copy, ((by, numbers[part]) for part, by, _ in self._parts))
+        for _, (_, _, copied) in zip(copies, self._parts, strict=True):
             self.gpu.xp.cuda.runtime.memcpyAsync(*copied, stream)
 
 

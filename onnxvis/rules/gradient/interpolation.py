@@ -38,7 +38,7 @@ def matrices(axis: Axis, opset: int, attributes: Mapping[str, Any]) -> tuple[Mat
     """
     transformation = attributes.get("coordinate_transformation_mode", "half_pixel")
     rounding = attributes.get("nearest_mode", "round_prefer_floor")
-    return _made(
+    return _of_axis(
         axis,
         attributes.get("mode", "nearest"),
         transformation if opset >= 11 else "asymmetric",
@@ -49,7 +49,7 @@ def matrices(axis: Axis, opset: int, attributes: Mapping[str, Any]) -> tuple[Mat
 
 
 @lru_cache(maxsize=32)
-def _made(
+def _of_axis(
     axis: Axis, mode: str, transformation: str, rounding: str, a: float, exclude: bool
 ) -> tuple[Matrix, Matrix]:
     """Kept, so that a device does not get them anew in every pass."""
