@@ -19,11 +19,11 @@
 
 constexpr int DEPTH = 16, STAGES = 3;  // of a step; steps whose numbers lie in shared memory or are on their way
 
-// Rows of shared memory are 8 longer than they need: then 8 threads that load 16 bytes each, at 4 depths of 2
-// neighbours, find them in different banks.
+// Rows of shared memory are longer than they need, by 8 and by 4: then 8 threads that load 16 bytes each, at 4 depths
+// of 2 places, which are neighbours in A and 16 columns apart in B, find them in different banks.
 template <int BM, int BN> struct Tile {
     static constexpr int THREADS = BM / 64 * (BN / 32) * 32;
-    static constexpr int A = BM + 8, B = BN + 8, STAGE = DEPTH * (A + B), SHARED = STAGES * STAGE;
+    static constexpr int A = BM + 8, B = BN + 4, STAGE = DEPTH * (A + B), SHARED = STAGES * STAGE;
 };
 
 // The part of the weights that a thread copies: 4 rows at some depths.
@@ -90,13 +90,13 @@ template <int BM, int BN, bool WIDE> struct Seen {
     }
 };
 
-// 4 numbers at each of 2 depths, 4 apart, as hi + lo.
+// 4 numbers at each of a thread's depths of a step, as hi + lo.
 struct Halves {
-    float hi[2][4], lo[2][4];
+    float hi[DEPTH / 4][4], lo[DEPTH / 4][4];
 
     __device__ Halves(Shared from, int length) {
 #pragma unroll
-        for (int k = 0; k < 2; ++k) {
+        for (int k = 0; k < DEPTH / 4; ++k) {
             float given[4];
             (from + 4 * k * length).load(given);
 #pragma unroll
@@ -108,38 +108,41 @@ struct Halves {
     }
 };
 
-// made[n] += a · b, for 16 rows, the pair from ``row`` on of each thread's, and 4 tiles of 8 columns.
-__device__ inline void multiply_row(float (&made)[4][4], const float (&a)[2][4], int row, const float (&b)[2][4]) {
-    const float rows[4] = {a[0][row], a[0][row + 1], a[1][row], a[1][row + 1]};
+// made[n] += a · b, for 16 rows, the pair from ``row`` on of each thread's, and 4 tiles of 8 columns, at 8 depths.
+__device__ inline void multiply_row(float (&made)[4][4], const float (&a)[DEPTH / 4][4], int row,
+                                    const float (&b)[DEPTH / 4][4], int k) {
+    const float rows[4] = {a[k][row], a[k][row + 1], a[k + 1][row], a[k + 1][row + 1]};
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
-        const float columns[2] = {b[0][n], b[1][n]};
+        const float columns[2] = {b[k][n], b[k + 1][n]};
         multiply_tiles(made[n], rows, columns);
     }
 }
 
-// What a thread of a warp's 64 × 32 numbers has: rows 4g .. 4g + 3 of both halves, columns 8t .. 8t + 7, for lane
-// 4g + t.  A tensor core's tiles take every fourth column, and every fourth row of a half or its neighbour, so that
-// what a thread loads, and what it has in the end, are neighbours.
+// What a thread of a warp's 64 × 32 numbers has: rows 4g .. 4g + 3 and columns 4t .. 4t + 3 of all halves, for lane
+// 4g + t.  A tensor core's tiles take every fourth row of a half or its neighbour, and every fourth column, so that
+// what a thread loads, and what it has in the end, are neighbours; and of the columns, a tile's even ones from one
+// half and its odd ones from the other, so that 4 threads have 16 neighbours, which memory moves at once.
 struct Sums {
     float at[8][8] = {};
 
-    // Columns a and b of shared memory, from a thread's own depth and place on.
+    // A step: columns a and b of shared memory, from a thread's own depth and place on.  The small products first.
     __device__ void add(Shared a, int a_length, Shared b, int b_length) {
-#pragma unroll 1
-        for (int k = 0; k < DEPTH; k += 8, a = a + 8 * a_length, b = b + 8 * b_length) {
-            const Halves columns(b, b_length);
+        const Halves columns(b, b_length);
 #pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                const Halves rows(a + 32 * half, a_length);
+        for (int half = 0; half < 2; ++half) {
+            const Halves rows(a + 32 * half, a_length);
 #pragma unroll
-                for (int row = 0; row < 4; row += 2) {
-                    float made[4][4] = {};
-                    multiply_row(made, rows.lo, row, columns.hi);
-                    multiply_row(made, rows.hi, row, columns.lo);
-                    multiply_row(made, rows.hi, row, columns.hi);
-                    add(made, 4 * half + row);
+            for (int row = 0; row < 4; row += 2) {
+                float made[4][4] = {};
+#pragma unroll
+                for (int k = 0; k < DEPTH / 4; k += 2) {
+                    multiply_row(made, rows.lo, row, columns.hi, k);
+                    multiply_row(made, rows.hi, row, columns.lo, k);
                 }
+#pragma unroll
+                for (int k = 0; k < DEPTH / 4; k += 2) multiply_row(made, rows.hi, row, columns.hi, k);
+                add(made, 4 * half + row);
             }
         }
     }
@@ -150,12 +153,15 @@ struct Sums {
             for (int i = 0; i < 4; ++i) at[row + i / 2][n + i % 2 * 4] += made[n][i];
         }
     }
-    // The row of at[i], from the first.
+    // The row of at[i], from the thread's first, and the column of at[..][j]; where a lane's columns begin in B.
     __device__ static int down(int i) { return i / 4 * 32 + i % 4; }
-    __device__ bool finite() const {
+    __device__ static int across(int j) { return j / 4 * 16 + j % 4; }
+    __device__ static int begin(int g) { return g / 2 * 4 + g % 2 * 16; }
+    // All below 2^126: neither infinite nor too large for a reciprocal.
+    __device__ bool ordinary() const {
         float zero = 0.0f;
 #pragma unroll
-        for (int i = 0; i < 64; ++i) zero += 0.0f * at[i / 8][i % 8];
+        for (int i = 0; i < 64; ++i) zero += 0.0f * (4.0f * at[i / 8][i % 8]);
         return zero == 0.0f;
     }
 };
@@ -181,11 +187,12 @@ __device__ inline float summed_again(const float* weights, const float* x, const
 // What becomes of a sum z: itself; z · r; r / stab(z + bias), as in stabilize.cu.
 enum { PLAIN, TIMES, QUOTIENT };
 
-template <int END> __device__ float finished(float z, float r, float bias, float epsilon) {
+template <int END, bool ORDINARY = false> __device__ float finished(float z, float r, float bias, float epsilon) {
     if constexpr (END == PLAIN) return z;
     if constexpr (END == TIMES) return z * r;
     z += bias;
-    return r / (z + (z >= 0.0f ? epsilon : -epsilon));
+    z += z >= 0.0f ? epsilon : -epsilon;
+    return ORDINARY ? divided(r, z) : r / z;
 }
 
 // y and r, samples × rows × positions, and bias, one of a row; r and bias are read where END needs them.
@@ -203,30 +210,46 @@ template <int END> struct Result {
     __device__ void write(int at, int row, float z) const {
         y[at] = finished<END>(z, END == PLAIN ? 0.0f : r[at], END == QUOTIENT ? bias[row] : 0.0f, epsilon);
     }
-    __device__ void write_four(int at, int row, Pack<float> z) const {
-        const Pack<float> given = END == PLAIN ? z : *reinterpret_cast<const Pack<float>*>(r + at);
-        const float added = END == QUOTIENT ? bias[row] : 0.0f;
-#pragma unroll
-        for (int i = 0; i < 4; ++i) z.at[i] = finished<END>(z.at[i], given.at[i], added, epsilon);
-        *reinterpret_cast<Pack<float>*>(y + at) = z;
-    }
-    // What a thread has, from a row on and from where its columns start.  Where 4 divides the positions, 4 neighbours
-    // lie in one sample.
-    __device__ void write(int row, const int (&starts)[8], const Sums& sums) const {
-        const bool packed = positions % 4 == 0 && start_at_packs(y) && (END == PLAIN || start_at_packs(r));
-#pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            const int m = row + Sums::down(i), along = m * positions;
-            const float(&z)[8] = sums.at[i];
-            if (m >= rows) break;
+    // What a thread has, from a row and a column on.
+    __device__ void write(const Geometry<int>& w, int row, int column, const Sums& sums) const {
+        // Where 4 divides the positions, 4 neighbours lie in one sample.
+        if (positions % 4 == 0 && start_at_packs(y) && (END == PLAIN || start_at_packs(r))) {
 #pragma unroll
             for (int j = 0; j < 8; j += 4) {
-                if (packed && starts[j] >= 0) write_four(starts[j] + along, m, {z[j], z[j + 1], z[j + 2], z[j + 3]});
+                const int at = start(w, column + Sums::across(j));
+                if (at >= 0) write_packs(at, row, sums, j);
             }
+            return;
+        }
 #pragma unroll
-            for (int j = 0; j < 8; ++j) {
-                if (!packed && starts[j] >= 0) write(starts[j] + along, m, z[j]);
+        for (int j = 0; j < 8; ++j) {
+            const int at = start(w, column + Sums::across(j));
+#pragma unroll
+            for (int i = 0; i < 8; ++i) {
+                const int m = row + Sums::down(i);
+                if (at >= 0 && m < rows) write(at + m * positions, m, sums.at[i][j]);
             }
+        }
+    }
+    // Columns j .. j + 3 of it; all that is read is on its way before any of it is used.
+    __device__ void write_packs(int at, int row, const Sums& sums, int j) const {
+        Pack<float> given[8];
+        float added[8];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const int m = row + Sums::down(i);
+            if (END != PLAIN && m < rows) given[i] = *reinterpret_cast<const Pack<float>*>(r + at + m * positions);
+            added[i] = END == QUOTIENT && m < rows ? bias[m] : 0.0f;
+        }
+#pragma unroll
+        for (int i = 0; i < 8; ++i) {
+            const int m = row + Sums::down(i);
+            Pack<float> made;
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                made.at[k] = finished<END, true>(sums.at[i][j + k], given[i].at[k], added[i], epsilon);
+            }
+            if (m < rows) *reinterpret_cast<Pack<float>*>(y + at + m * positions) = made;
         }
     }
 };
@@ -258,7 +281,7 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, 384 / Tile<BM, BN>::THR
     Weights<BM, BN> a(weights, padded, first * w.offsets(), part.block_row, shared);
     Seen<BM, BN, WIDE> b(x, w, channels, first, some, part.block_column, columns, shared_b);
     const Shared own_a = held(shared + (part.t * Block::A + part.warp_row + 4 * part.g));
-    const Shared own_b = held(shared_b + (part.t * Block::B + part.warp_column + 4 * part.g));
+    const Shared own_b = held(shared_b + (part.t * Block::B + part.warp_column + Sums::begin(part.g)));
     int left = w.offsets() * ((some + DEPTH - 1) / DEPTH), stage = 0;
     const auto ask = [&] {
         if (b.left > 0) {
@@ -279,17 +302,14 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, 384 / Tile<BM, BN>::THR
     }
     const Part<BM, BN> again(held(blockIdx.x), held(threadIdx.x), rows);  // rather than held all the time
     const int row = again.block_row + again.warp_row + 4 * again.g;
-    const int column = again.block_column + again.warp_column + 8 * again.t;
+    const int column = again.block_column + again.warp_column + 4 * again.t;
     T* const to = y + blockIdx.y * (rows * columns);
     const Result<END> result{to, r, bias, static_cast<float>(epsilon), rows, columns, w.windows()};
-    int starts[8];
-#pragma unroll
-    for (int j = 0; j < 8; ++j) starts[j] = result.start(w, column + j);
-    result.write(row, starts, sums);
-    if (sums.finite()) return;
+    result.write(w, row, column, sums);
+    if (sums.ordinary()) return;
 #pragma unroll 1
     for (int i = 0; i < 64; ++i) {
-        const int m = row + Sums::down(i / 8), n = column + i % 8, start = result.start(w, n);
+        const int m = row + Sums::down(i / 8), n = column + Sums::across(i % 8), start = result.start(w, n);
         if (m >= rows || start < 0) continue;
         const float z = summed_again(weights, x, w, m, padded, channels, n, first, first + some);
         result.write(start + m * result.positions, m, z);

@@ -4,7 +4,7 @@
 //            ignores).  A float32 number is the sum of two of them up to 2^-23: hi, rounded to nearest, and the
 //            rest lo, of which at most the last bit is ignored; both have a sign, so what is lost has no bias.
 //            a·b is lo·hi + hi·lo + hi·hi (Ootomo & Yokota 2022); lo·lo is below float32's own rounding.
-//            What a tensor core sums it truncates, so it sums 8 products only, and the rest is added as usual.
+//            What a tensor core sums it truncates, so it sums 16 numbers' products only, and the rest is added as usual.
 // Compute capability 8.0 and above.  Under g++ a warp's threads take turns (tests/kernels/fibers.h).
 #pragma once
 
@@ -12,6 +12,19 @@
 // NaN, of which the rest is NaN whatever this makes of it.
 __device__ inline float rounded_to_tf32(float x) {
     return __uint_as_float((__float_as_uint(x) + 0x1000u) & 0xffffe000u);
+}
+
+// a / b for b below 2^126, rounded to nearest but for the last bit, and without the branches by which a compiler
+// cares for all others: 64 of them, one after the other, would take longer than many a sum.
+__device__ inline float divided(float a, float b) {
+#ifdef __CUDACC__
+    float reciprocal;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(reciprocal) : "f"(b));
+    const float quotient = a * reciprocal, nearer = __fmaf_rn(__fmaf_rn(-b, quotient, a), reciprocal, quotient);
+    return nearer == nearer ? nearer : quotient;  // infinite
+#else
+    return a / b;
+#endif
 }
 
 // sum + a·b of a warp: 16×8 numbers, the products of 16×8 by 8×8.  Of lane 4g + t:

@@ -42,7 +42,7 @@ class _Block(NamedTuple):
     @property
     def shared(self) -> int:
         """Bytes of shared memory."""
-        return 4 * STAGES * DEPTH * (self.rows + 8 + self.columns + 8)
+        return 4 * STAGES * DEPTH * (self.rows + 8 + self.columns + 4)
 
 
 BLOCKS = (_Block(64, 128), _Block(64, 64))
