@@ -3,19 +3,35 @@
 // Result     y = weights · columns, rows × (samples × positions): column (n, o) is what window o of sample n sees.
 //            A block makes BM × BN numbers of it, each warp 64 × 32, in steps of DEPTH channels at one offset.
 //            Where that leaves too few blocks, each sums at_once channels, and add_parts what they make.
+//            The adjoint of strides is a convolution for each of its phases, the positions that lie whole strides
+//            apart: their windows are others, and what they make ends up between each other.
 // Grid       convolve: ceil(rows / BM) · ceil(columns / BN) blocks, rows first, by ceil(channels / at_once), where
-//            DEPTH divides at_once; Tile<BM, BN>::THREADS threads, 4 · Tile<BM, BN>::SHARED bytes of shared memory.
+//            DEPTH divides at_once, or by phases, each with the columns of the largest; Tile<BM, BN>::THREADS threads,
+//            4 · Tile<BM, BN>::SHARED bytes of shared memory.
 //            by_offset: count = chunks · DEPTH / 4 · padded.  add_parts: count = samples · rows · positions.
 // Layout     x: samples × channels × size_in; y: parts × samples × rows × size_out; weights: chunks × offsets × DEPTH ×
-//            padded, channels in chunks of DEPTH and rows padded by 0 to a multiple of BM; contiguous, weights
-//            aligned to 16 bytes.  WIDE: the window is pointwise, 4 divides its positions, and x is aligned, too.
+//            padded, channels in chunks of DEPTH and rows padded by 0 to a multiple of BM, phase after phase;
+//            contiguous, weights aligned to 16 bytes.  WIDE: the window is pointwise, 4 divides its positions, and x
+//            is aligned, too.
 // Bounds     all sizes below 2^28; what lies outside of x counts as 0 and is not read; y is written below rows and
-//            columns only.
+//            columns, and where phases lie, only.
 // Numbers    tensor_cores.cuh.  Sums that are not finite there are made again without tensor cores: infinity has
 //            no rest.
 // Reference  Ops.conv, Ops.conv_transpose (onnxvis/ops/primitives.py) with onnxvis/ops/device/tensor_cores.py.
 #include "tensor_cores.cuh"
 #include "windows.cuh"
+
+// A convolution of those that make a result: where its weights begin, and where in a plane its first window is.
+struct Phase {
+    Geometry<int> w;
+    int weights, first;
+};
+
+// PHASES at most, whose windows lie ``steps`` apart in a plane of rows of this width; one fills the plane.
+template <int PHASES> struct Phases {
+    Phase at[PHASES];
+    int steps[2], width, plane;
+};
 
 constexpr int DEPTH = 16, STAGES = 3;  // of a step; steps whose numbers lie in shared memory or are on their way
 
@@ -195,61 +211,67 @@ template <int END, bool ORDINARY = false> __device__ float finished(float z, flo
     return ORDINARY ? divided(r, z) : r / z;
 }
 
-// y and r, samples × rows × positions, and bias, one of a row; r and bias are read where END needs them.
-template <int END> struct Result {
+// y and r, samples × rows × planes, and bias, one of a row; r and bias are read where END needs them.
+template <int END, int PHASES> struct Result {
     float* y;
     const float *r, *bias;
     float epsilon;
-    int rows, columns, positions;
+    int rows, columns;
+    const Phases<PHASES>& phases;
+    const Phase& phase;
 
     // Where a column starts, in row 0; -1 beyond the last.
-    __device__ int start(const Geometry<int>& w, int column) const {
-        const int sample = Place<int>(w, column).plane;
-        return column < columns ? sample * (rows - 1) * positions + column : -1;
+    __device__ int start(int column) const {
+        const Place<int> window(phase.w, column);
+        if (column >= columns) return -1;
+        if constexpr (PHASES == 1) return window.plane * (rows - 1) * phases.plane + column;
+        const int down = window.at[1] * phases.steps[0], right = window.at[2] * phases.steps[1];
+        return window.plane * rows * phases.plane + down * phases.width + right + phase.first;
     }
     __device__ void write(int at, int row, float z) const {
         y[at] = finished<END>(z, END == PLAIN ? 0.0f : r[at], END == QUOTIENT ? bias[row] : 0.0f, epsilon);
     }
     // What a thread has, from a row and a column on.
-    __device__ void write(const Geometry<int>& w, int row, int column, const Sums& sums) const {
+    __device__ void write(int row, int column, const Sums& sums) const {
         // Where 4 divides the positions, 4 neighbours lie in one sample.
-        if (positions % 4 == 0 && start_at_packs(y) && (END == PLAIN || start_at_packs(r))) {
-#pragma unroll
-            for (int j = 0; j < 8; j += 4) {
-                const int at = start(w, column + Sums::across(j));
-                if (at >= 0) write_packs(at, row, sums, j);
-            }
-            return;
+        const bool packed = phases.plane % 4 == 0 && start_at_packs(y) && (END == PLAIN || start_at_packs(r));
+        if (PHASES == 1 && packed) {
+            write_columns<Pack<float>>(row, column, sums);
+        } else {
+            write_columns<One>(row, column, sums);
         }
+    }
+
+private:
+    struct One {
+        static constexpr int SIZE = 1;
+        float at[1];
+    };
+
+    // As many columns at once as P holds; all that is read for them is on its way before any of it is used.
+    template <typename P> __device__ void write_columns(int row, int column, const Sums& sums) const {
 #pragma unroll
-        for (int j = 0; j < 8; ++j) {
-            const int at = start(w, column + Sums::across(j));
+        for (int j = 0; j < 8; j += P::SIZE) {
+            const int at = start(column + Sums::across(j));
+            P given[8];
+            float added[8];
 #pragma unroll
             for (int i = 0; i < 8; ++i) {
                 const int m = row + Sums::down(i);
-                if (at >= 0 && m < rows) write(at + m * positions, m, sums.at[i][j]);
+                const bool inside = at >= 0 && m < rows;
+                if (END != PLAIN && inside) given[i] = *reinterpret_cast<const P*>(r + at + m * phases.plane);
+                added[i] = END == QUOTIENT && inside ? bias[m] : 0.0f;
             }
-        }
-    }
-    // Columns j .. j + 3 of it; all that is read is on its way before any of it is used.
-    __device__ void write_packs(int at, int row, const Sums& sums, int j) const {
-        Pack<float> given[8];
-        float added[8];
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            const int m = row + Sums::down(i);
-            if (END != PLAIN && m < rows) given[i] = *reinterpret_cast<const Pack<float>*>(r + at + m * positions);
-            added[i] = END == QUOTIENT && m < rows ? bias[m] : 0.0f;
-        }
+            for (int i = 0; i < 8; ++i) {
+                const int m = row + Sums::down(i);
+                P made;
 #pragma unroll
-        for (int i = 0; i < 8; ++i) {
-            const int m = row + Sums::down(i);
-            Pack<float> made;
-#pragma unroll
-            for (int k = 0; k < 4; ++k) {
-                made.at[k] = finished<END, true>(sums.at[i][j + k], given[i].at[k], added[i], epsilon);
+                for (int k = 0; k < P::SIZE; ++k) {
+                    made.at[k] = finished<END, true>(sums.at[i][j + k], given[i].at[k], added[i], epsilon);
+                }
+                if (at >= 0 && m < rows) *reinterpret_cast<P*>(y + at + m * phases.plane) = made;
             }
-            if (m < rows) *reinterpret_cast<Pack<float>*>(y + at + m * positions) = made;
         }
     }
 };
@@ -269,16 +291,21 @@ template <int BM, int BN> struct Part {
     }
 };
 
-template <typename T, int BM, int BN, bool WIDE, int END>
+template <typename T, int BM, int BN, bool WIDE, int END, int PHASES>
 __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, 384 / Tile<BM, BN>::THREADS)
-    convolve(const T* weights, const T* x, T* y, const T* r, const T* bias, double epsilon, Geometry<int> w, int rows,
-             int padded, int channels, int columns, int at_once) {
+    convolve(const T* weights, const T* x, T* y, const T* r, const T* bias, double epsilon, Phases<PHASES> phases,
+             int samples, int rows, int padded, int channels, int at_once) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
     typedef Tile<BM, BN> Block;
     const Part<BM, BN> part(blockIdx.x, threadIdx.x, rows);
-    const int first = blockIdx.y * at_once, some = channels - first < at_once ? channels - first : at_once;
+    const int number = PHASES == 1 ? blockIdx.y : 0;  // of the part of the channels
+    const Phase& phase = phases.at[PHASES == 1 ? 0 : blockIdx.y];
+    const Geometry<int>& w = phase.w;
+    const int columns = samples * w.windows();
+    if (PHASES > 1 && part.block_column >= columns) return;
+    const int first = number * at_once, some = channels - first < at_once ? channels - first : at_once;
     const Shared shared = Shared::start(), shared_b = shared + DEPTH * Block::A;
-    Weights<BM, BN> a(weights, padded, first * w.offsets(), part.block_row, shared);
+    Weights<BM, BN> a(weights + phase.weights, padded, first * w.offsets(), part.block_row, shared);
     Seen<BM, BN, WIDE> b(x, w, channels, first, some, part.block_column, columns, shared_b);
     const Shared own_a = held(shared + (part.t * Block::A + part.warp_row + 4 * part.g));
     const Shared own_b = held(shared_b + (part.t * Block::B + part.warp_column + Sums::begin(part.g)));
@@ -303,16 +330,17 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, 384 / Tile<BM, BN>::THR
     const Part<BM, BN> again(held(blockIdx.x), held(threadIdx.x), rows);  // rather than held all the time
     const int row = again.block_row + again.warp_row + 4 * again.g;
     const int column = again.block_column + again.warp_column + 4 * again.t;
-    T* const to = y + blockIdx.y * (rows * columns);
-    const Result<END> result{to, r, bias, static_cast<float>(epsilon), rows, columns, w.windows()};
-    result.write(w, row, column, sums);
+    T* const to = y + number * (rows * columns);
+    const Result<END, PHASES> result{to, r, bias, static_cast<float>(epsilon), rows, columns, phases, phase};
+    result.write(row, column, sums);
     if (sums.ordinary()) return;
 #pragma unroll 1
     for (int i = 0; i < 64; ++i) {
-        const int m = row + Sums::down(i / 8), n = column + Sums::across(i % 8), start = result.start(w, n);
+        const int m = row + Sums::down(i / 8), n = column + Sums::across(i % 8), start = result.start(n);
         if (m >= rows || start < 0) continue;
-        const float z = summed_again(weights, x, w, m, padded, channels, n, first, first + some);
-        result.write(start + m * result.positions, m, z);
+        const T* const from = weights + phase.weights;
+        const float z = summed_again(from, x, w, m, padded, channels, n, first, first + some);
+        result.write(start + m * phases.plane, m, z);
     }
 #endif
 }
@@ -330,20 +358,24 @@ __global__ void add_parts(const T* parts, T* y, const T* r, const T* bias, doubl
     }
 }
 
-// Weights as convolve takes them, from w[row of the result · row + channel · apart + offset]; FLIPPED: its offsets
-// from the last one on.  A thread goes through a few channels, which for a convolution are neighbours in w.
-template <typename T, bool FLIPPED>
-__global__ void by_offset(const T* w, T* weights, int rows, int padded, int channels, int offsets, int row, int apart,
-                          int count) {
+// Weights as convolve takes them, of kernels of height × width: that at (i, j) from w[row of the result · row +
+// channel · apart + first + i · down + j · right].  A thread goes through a few channels, which for a convolution are
+// neighbours in w.
+template <typename T>
+__global__ void by_offset(const T* w, T* weights, int rows, int padded, int channels, int row, int apart, int first,
+                          int down, int right, int height, int width, int count) {
     constexpr int SOME = 4;
+    const int offsets = height * width;
     GRID_STRIDE(int, i, count) {
-        const int m = i % padded, first = i / padded * SOME;
-        for (int c = first; c < first + SOME; ++c) {
-            T* const to = weights + (c / DEPTH * offsets * DEPTH + c % DEPTH) * padded + m;
+        const int m = i % padded, start = i / padded * SOME;
+        for (int c = start; c < start + SOME; ++c) {
+            T* to = weights + (c / DEPTH * offsets * DEPTH + c % DEPTH) * padded + m;
             const bool given = m < rows && c < channels;
-            for (int k = 0; k < offsets; ++k) {
-                const int from = m * row + c * apart + (FLIPPED ? offsets - 1 - k : k);
-                to[k * DEPTH * padded] = given ? w[from] : T(0.0f);
+            const T* const from = w + (m * row + c * apart + first);
+            for (int k = 0; k < height; ++k) {
+                for (int j = 0; j < width; ++j, to += DEPTH * padded) {
+                    *to = given ? from[k * down + j * right] : T(0.0f);
+                }
             }
         }
     }

@@ -132,11 +132,11 @@ def test_16_bytes_at_a_time_where_they_lie_so():
         (way,) = [way for way in ways(gpu, "conv_fprop", x, w, window) if way.block == (64, 64)]
         with launched() as seen:
             way(x, w)
-        assert seen == ["by_offset<float, false>", f"convolve<float, 64, 64, {wide}, PLAIN>"]
+        assert seen == ["by_offset<float>", f"convolve<float, 64, 64, {wide}, PLAIN, 1>"]
     shifted = gpu.upload(np.ones(121, "f"))[1:].reshape(2, 3, 4, 5)
     with launched() as seen:
         ways(gpu, "conv_fprop", shifted, w, POINTWISE)[0](shifted, w)
-    assert seen[-1] == "convolve<float, 64, 128, false, PLAIN>"
+    assert seen[-1] == "convolve<float, 64, 128, false, PLAIN, 1>"
 
 
 def test_weights_that_lie_as_they_are_needed():
@@ -151,19 +151,34 @@ def test_weights_that_lie_as_they_are_needed():
         assert abs(found - expected).max() <= 1e-6 * abs(expected).max()
 
 
+@pytest.mark.parametrize("strides", [(2, 2), (2, 1), (1, 4), (3, 1)])
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (1, 4), (7, 2)])
 @pytest.mark.parametrize("before", [(0, 0), (1, 3), (-1, 0)])
-def test_adjoint_of_strides(before):
-    """1×1 only: what no window sees gets 0."""
-    window = with_strides(Window((1, 1), (1, 1), (1, 1), before, (7, 6), (1, 1)), (3, 2))
+def test_adjoint_of_strides(strides, kernel, before):
+    """Whatever the phases' sizes; what no window sees gets 0, and r has a say in what it is."""
     rng = np.random.default_rng(4)
-    gpu = stand_in_gpu(90)
-    g, w = data(rng, "conv_dgrad", window, 2, 5, 4)
-    expected = windows.conv_transpose(g, w, window)
-    g, w = gpu.upload(g.astype("f")), gpu.upload(w.astype("f"))
+    window = with_strides(Window(kernel, (1, 1), (1, 1), before, (9, 8), (1, 1)), strides)
+    g, w = (np.float32(a) for a in data(rng, "conv_dgrad", window, 3, 18, 5))
+    r = rng.normal(size=(3, 5, 9, 8)).astype(np.float32)
+    expected, gpu = windows.conv_transpose(g.astype(float), w.astype(float), window), stand_in_gpu(90)
+    given = [gpu.upload(a) for a in (g, w, r)]
+    found = ways(gpu, "conv_dgrad", *given[:2], window)
+    assert {way.block for way in found} == {*tensor_cores.BLOCKS}
+    for way in found:
+        for ours, theirs in ((way(*given[:2]), expected), (way.product(*given), r * expected)):
+            ours = gpu.download(ours)
+            assert abs(ours - theirs).max() <= 1e-6 * abs(theirs).max()
+            assert (ours[expected == 0] == 0).all()
+
+
+def test_adjoint_of_strides_of_numbers_that_are_not_finite():
+    window, rng = Window((3, 3), (2, 2), (1, 1), (1, 1), (6, 7), (3, 4)), np.random.default_rng(6)
+    g, w = (np.float32(abs(a)) for a in data(rng, "conv_dgrad", window, 2, 18, 17))
+    g[0, 3, 1, 2] = np.inf
+    expected, gpu = HostOps(np.float32).conv_transpose(g, w, window), stand_in_gpu(90)
+    g, w = gpu.upload(g), gpu.upload(w)
     for way in ways(gpu, "conv_dgrad", g, w, window):
-        found = gpu.download(way(g, w))
-        assert abs(found - expected).max() <= 1e-6 * abs(expected).max()
-        assert (found[expected == 0] == 0).all()
+        np.testing.assert_allclose(gpu.download(way(g, w)), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -209,23 +224,14 @@ def test_what_becomes_of_the_sums(window):
         np.testing.assert_allclose(found, r / (added + np.where(added >= 0, 0.5, -0.5)), rtol=1e-4, atol=1e-5)
 
 
-def test_a_product_that_is_spread():
-    window = with_strides(POINTWISE, (2, 2))
-    gpu, rng = stand_in_gpu(90), np.random.default_rng(8)
-    g, w = (np.float32(a) for a in data(rng, "conv_dgrad", window, 2, 5, 4))
-    r = np.float32(rng.normal(size=(2, 4, 4, 5)))
-    expected = exact("conv_dgrad", g, w, window) * r
-    g, w, r = (gpu.upload(a) for a in (g, w, r))
-    (way,) = [way for way in ways(gpu, "conv_dgrad", g, w, window) if way.block == (64, 64)]
-    assert abs(gpu.download(way.product(g, w, r)) - expected).max() <= 1e-6 * abs(expected).max()
-
-
 def test_what_it_does_not_take(monkeypatch):
     gpu = stand_in_gpu(90)
     window = Window((3, 3), (2, 2), (1, 1), (1, 1), (8, 8), (4, 4))
     x, g, w = (gpu.upload(np.ones(s, "f")) for s in ((2, 6, 8, 8), (2, 4, 4, 4), (4, 6, 3, 3)))
     assert ways(gpu, "conv_fprop", x, w, window)
-    assert not ways(gpu, "conv_dgrad", g, w, window)  # strides
+    assert ways(gpu, "conv_dgrad", g, w, window)
+    for others in ({"strides": (3, 2)}, {"dilations": (2, 2)}):  # six phases; offsets of several phases each
+        assert not ways(gpu, "conv_dgrad", g, w, dataclasses.replace(window, **others))
     assert not TensorCores(gpu).ways("conv_fprop", x, w[:, :3], window, (2, 4, 4, 4))  # two groups
     assert not TensorCores(gpu).ways("conv_dgrad", g, w, with_strides(window, (1, 1)), (2, 12, 8, 8))
     assert not ways(gpu, "conv_fprop", x.astype(np.float64), w.astype(np.float64), window)

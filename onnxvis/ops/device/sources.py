@@ -31,13 +31,16 @@ class Kernel(NamedTuple):
 
 _INDEXED = ("int", "long long")
 _FIXED = ("3, 2", "2, 2", "3, 1")  # windows with kernels of their own: sides of the kernel, strides
-# Of kernels/convolve.cu: what becomes of a sum; the blocks, and whether they are loaded 16 bytes at a time.
+# Of kernels/convolve.cu: what becomes of a sum; the blocks, whether they are loaded 16 bytes at a time, and
+# the phases of an adjoint of strides.
 _ENDS = ("PLAIN", "TIMES", "QUOTIENT")
 _TILES = tuple(
-    f"{rows}, {columns}, {wide}, {end}"
+    f"{rows}, {columns}, {wide}, {end}, {phases}"
     for rows, columns in ((64, 128), (64, 64))
-    for wide in ("false", "true")
-    for end in _ENDS
+    for wide, end, phases in (
+        *((wide, end, 1) for wide in ("false", "true") for end in _ENDS),
+        *(("false", end, 4) for end in ("PLAIN", "TIMES")),
+    )
 )
 KERNELS = {
     "rectify": Kernel("rectifier.cu", ("GRADIENT", "DECONVNET", "GUIDED")),
@@ -61,7 +64,7 @@ KERNELS = {
     "col2im": Kernel("col2im.cu", _INDEXED),
     "put": Kernel("put.cu", _INDEXED),
     "convolve": Kernel("convolve.cu", _TILES, ("float32",), alone=True),
-    "by_offset": Kernel("convolve.cu", ("false", "true"), ("float32",)),
+    "by_offset": Kernel("convolve.cu", (), ("float32",)),
     "add_parts": Kernel("convolve.cu", _ENDS, ("float32",)),
 }
 
