@@ -1,7 +1,7 @@
 // Convolution of float32 numbers by tensor cores, as one matrix product whose columns are never written out.
 //
 // Result     y = weights · columns, rows × (samples × positions): column (n, o) is what window o of sample n sees.
-//            A block makes BM × BN numbers of it, each warp 64 × 32, in steps of DEPTH channels at one offset.
+//            A block makes BM × BN numbers of it, each warp BM × 32, in steps of DEPTH channels at one offset.
 //            Where that leaves too few blocks, each sums at_once channels, and add_parts what they make.
 //            The adjoint of strides is a convolution for each of its phases, the positions that lie whole strides
 //            apart: their windows are others, and what they make ends up between each other.
@@ -9,10 +9,10 @@
 //            DEPTH divides at_once, or by phases, each with the columns of the largest; Tile<BM, BN>::THREADS threads,
 //            4 · Tile<BM, BN>::SHARED bytes of shared memory.
 //            by_offset: count = chunks · DEPTH / 4 · padded.  add_parts: count = samples · rows · positions.
-// Layout     x: samples × channels × size_in; y: parts × samples × rows × size_out; weights: chunks × offsets × DEPTH ×
-//            padded, channels in chunks of DEPTH and rows padded by 0 to a multiple of BM, phase after phase;
-//            contiguous, weights aligned to 16 bytes.  WIDE: the window is pointwise, 4 divides its positions, and x
-//            is aligned, too.
+// Layout     x: samples × channels × size_in; y: parts × samples × rows × size_out; weights: chunks × offsets × (Weights),
+//            channels in chunks of DEPTH and rows padded by 0 to a multiple of 64, phase after phase; contiguous,
+//            weights aligned to 16 bytes.  WIDE: the window is pointwise, 4 divides its positions,
+//            and x is aligned, too.
 // Bounds     all sizes below 2^28; what lies outside of x counts as 0 and is not read; y is written below rows and
 //            columns, and where phases lie, only.
 // Numbers    tensor_cores.cuh.  Sums that are not finite there are made again without tensor cores: infinity has
@@ -33,36 +33,49 @@ template <int PHASES> struct Phases {
     int steps[2], width, plane;
 };
 
-constexpr int DEPTH = 16, STAGES = 3;  // of a step; steps whose numbers lie in shared memory or are on their way
+constexpr int DEPTH = 16, STAGES = 2;  // of a step; steps whose numbers lie in shared memory or are on their way
 
-// Rows of shared memory are longer than they need, by 8 and by 4: then 8 threads that load 16 bytes each, at 4 depths
-// of 2 places, which are neighbours in A and 16 columns apart in B, find them in different banks.
+// Rows of B in shared memory are 4 longer than they need: then 8 threads that load 16 bytes each, at 4 depths of 2
+// places 16 columns apart, find them in different banks.
 template <int BM, int BN> struct Tile {
-    static constexpr int THREADS = BM / 64 * (BN / 32) * 32;
-    static constexpr int A = BM + 8, B = BN + 4, STAGE = DEPTH * (A + B), SHARED = STAGES * STAGE;
+    static constexpr int THREADS = BN / 32 * 32;
+    static constexpr int A = 2 * DEPTH * BM, B = BN + 4, STAGE = A + DEPTH * B, SHARED = STAGES * STAGE;
+    // A multiprocessor's threads: as many as there are registers for, or fewer that need not wait for each other.
+    static constexpr int RESIDENT = BN > 64 ? 256 : 384;
 };
 
-// The part of the weights that a thread copies: 4 rows at some depths.
-template <int BM, int BN> struct Weights {
-    static constexpr int ACROSS = BM / 4, APART = Tile<BM, BN>::THREADS / ACROSS;
-    const float* weights;
-    int padded, from;
+// A step's weights, hi and lo, for 64 rows, in the order in which the lanes of a warp take them, 4 each: those of two
+// rows at two depths, 4 apart, which are one operand.
+struct Weights {
+    static constexpr int LANES = 32 * 4, PARTS = 2, TILES = 4, ROWS = 64, SIZE = DEPTH * ROWS * PARTS;
+
+    // Of tile ``pair`` of 16 rows, at 8 depths from 8k on.
+    __device__ static constexpr int group(int k, int pair, int part) {
+        return pair / TILES * SIZE + ((k * TILES + pair % TILES) * PARTS + part) * LANES;
+    }
+    // Of one number.
+    __device__ static int place(int depth, int row, int part) {
+        const int pair = row / 32 * 2 + row % 4 / 2, lane = row % 32 / 4 * 4 + depth % 4;
+        return group(depth / 8, pair, part) + lane * 4 + depth % 8 / 4 * 2 + row % 2;
+    }
+};
+
+// The part of the weights that a thread copies, 16 bytes at a time.
+template <int BM, int BN> struct Copied {
+    static constexpr int APART = Tile<BM, BN>::THREADS * 4;
+    const float* from;
+    int padded;
     Shared to;
 
-    __device__ Weights(const float* weights, int padded, int above, int first, Shared a)
-        : weights(weights), padded(padded) {
-        const int depth = threadIdx.x / ACROSS, row = threadIdx.x % ACROSS * 4;
-        from = held((above + depth) * padded + first + row);
-        to = held(a + (depth * Tile<BM, BN>::A + row));
+    __device__ Copied(const float* weights, int padded, int above, int first, Shared a)
+        : from(weights + above * 2 * padded + first * 2 * DEPTH + threadIdx.x * 4), padded(padded) {
+        to = held(a + threadIdx.x * 4);
     }
     // What the next step needs, into a stage of shared memory.
     __device__ void copy(int stage) {
-        const float* at = weights + from;
 #pragma unroll
-        for (int i = 0; i < DEPTH; i += APART, at += APART * padded) {
-            copy_later<4>(to + (stage + i * Tile<BM, BN>::A), at, true);
-        }
-        from += DEPTH * padded;
+        for (int i = 0; i < Tile<BM, BN>::A; i += APART) copy_later<4>(to + (stage + i), from + i, true);
+        from += padded * 2 * DEPTH;
     }
 };
 
@@ -87,11 +100,17 @@ template <int BM, int BN, bool WIDE> struct Seen {
     __device__ void copy(int stage, const Geometry<int>& w) {
         const int down = row * w.dilations[1], right = column * w.dilations[2];
         const bool inside = below(top + down, w.size_in[1]) && below(start + right, w.size_in[2]);
-        const int some = inside ? left - depth : 0;
         const float* at = x + (from + down * w.size_in[2] + right);
+        const auto each = [&](auto given) {
 #pragma unroll
-        for (int i = 0; i < DEPTH; i += APART, at += APART * plane) {
-            copy_later<COLUMNS>(to + (stage + i * Tile<BM, BN>::B), at, i < some);
+            for (int i = 0; i < DEPTH; i += APART) {
+                copy_later<COLUMNS>(to + (stage + i * Tile<BM, BN>::B), at + static_cast<long long>(plane) * i, given(i));
+            }
+        };
+        if (left >= DEPTH) {
+            each([=](int) { return inside; });
+        } else {
+            each([=](int i) { return inside && i < left - depth; });
         }
         advance(w);
     }
@@ -106,7 +125,7 @@ template <int BM, int BN, bool WIDE> struct Seen {
     }
 };
 
-// 4 numbers at each of a thread's depths of a step, as hi + lo.
+// 4 columns at each of a thread's depths of a step, as hi + lo.
 struct Halves {
     float hi[DEPTH / 4][4], lo[DEPTH / 4][4];
 
@@ -124,42 +143,42 @@ struct Halves {
     }
 };
 
-// made[n] += a · b, for 16 rows, the pair from ``row`` on of each thread's, and 4 tiles of 8 columns, at 8 depths.
-__device__ inline void multiply_row(float (&made)[4][4], const float (&a)[DEPTH / 4][4], int row,
-                                    const float (&b)[DEPTH / 4][4], int k) {
-    const float rows[4] = {a[k][row], a[k][row + 1], a[k + 1][row], a[k + 1][row + 1]};
+// made[n] += a · b, for 16 rows and 4 tiles of 8 columns, at 8 depths from 8k on.
+__device__ inline void multiply_row(float (&made)[4][4], const float (&a)[4], const float (&b)[DEPTH / 4][4], int k) {
 #pragma unroll
     for (int n = 0; n < 4; ++n) {
-        const float columns[2] = {b[k][n], b[k + 1][n]};
-        multiply_tiles(made[n], rows, columns);
+        const float columns[2] = {b[2 * k][n], b[2 * k + 1][n]};
+        multiply_tiles(made[n], a, columns);
     }
 }
 
-// What a thread of a warp's 64 × 32 numbers has: rows 4g .. 4g + 3 and columns 4t .. 4t + 3 of all halves, for lane
-// 4g + t.  A tensor core's tiles take every fourth row of a half or its neighbour, and every fourth column, so that
-// what a thread loads, and what it has in the end, are neighbours; and of the columns, a tile's even ones from one
+// What a thread of a warp's BM × 32 numbers has: of every 32 rows and 16 columns rows 4g .. 4g + 3 and columns 4t .. 4t +
+// 3, for lane 4g + t.  A tensor core's tiles take every fourth row of 32 or its neighbour, and every fourth column, so
+// that what a thread loads, and what it has in the end, are neighbours; and of the columns, a tile's even ones from one
 // half and its odd ones from the other, so that 4 threads have 16 neighbours, which memory moves at once.
-struct Sums {
-    float at[8][8] = {};
+template <int BM> struct Sums {
+    static constexpr int ROWS = BM / 8;
+    float at[ROWS][8] = {};
 
-    // A step: columns a and b of shared memory, from a thread's own depth and place on.  The small products first.
-    __device__ void add(Shared a, int a_length, Shared b, int b_length) {
+    // A step: a and b in shared memory, from a thread's own place on.  The small products first.
+    __device__ void add(Shared a, Shared b, int b_length) {
         const Halves columns(b, b_length);
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
-            const Halves rows(a + 32 * half, a_length);
+        for (int pair = 0; pair < ROWS / 2; ++pair) {
+            float hi[DEPTH / 8][4], lo[DEPTH / 8][4], made[4][4] = {};
 #pragma unroll
-            for (int row = 0; row < 4; row += 2) {
-                float made[4][4] = {};
-#pragma unroll
-                for (int k = 0; k < DEPTH / 4; k += 2) {
-                    multiply_row(made, rows.lo, row, columns.hi, k);
-                    multiply_row(made, rows.hi, row, columns.lo, k);
-                }
-#pragma unroll
-                for (int k = 0; k < DEPTH / 4; k += 2) multiply_row(made, rows.hi, row, columns.hi, k);
-                add(made, 4 * half + row);
+            for (int k = 0; k < DEPTH / 8; ++k) {
+                (a + Weights::group(k, pair, 0)).load(hi[k]);
+                (a + Weights::group(k, pair, 1)).load(lo[k]);
             }
+#pragma unroll
+            for (int k = 0; k < DEPTH / 8; ++k) {
+                multiply_row(made, lo[k], columns.hi, k);
+                multiply_row(made, hi[k], columns.lo, k);
+            }
+#pragma unroll
+            for (int k = 0; k < DEPTH / 8; ++k) multiply_row(made, hi[k], columns.hi, k);
+            add(made, 2 * pair);
         }
     }
     __device__ void add(const float (&made)[4][4], int row) {
@@ -177,7 +196,7 @@ struct Sums {
     __device__ bool ordinary() const {
         float zero = 0.0f;
 #pragma unroll
-        for (int i = 0; i < 64; ++i) zero += 0.0f * (4.0f * at[i / 8][i % 8]);
+        for (int i = 0; i < 8 * ROWS; ++i) zero += 0.0f * (4.0f * at[i / 8][i % 8]);
         return zero == 0.0f;
     }
 };
@@ -192,9 +211,10 @@ __device__ inline float summed_again(const float* weights, const float* x, const
         const int j = window.at[2] * w.strides[2] - w.before[2] + k % w.kernel[2] * w.dilations[2];
         const bool inside = below(i, w.size_in[1]) && below(j, w.size_in[2]);
         for (int c = first; c < end; ++c) {
-            const int depth = (c / DEPTH * w.offsets() + k) * DEPTH + c % DEPTH;
+            const float* const step = weights + (c / DEPTH * w.offsets() + k) * padded * 2 * DEPTH;
+            const float hi = step[Weights::place(c % DEPTH, row, 0)], lo = step[Weights::place(c % DEPTH, row, 1)];
             const int at = (window.plane * channels + c) * w.inputs() + i * w.size_in[2] + j;
-            sum += weights[depth * padded + row] * (inside ? x[at] : 0.0f);
+            sum += (lo == lo ? hi + lo : hi) * (inside ? x[at] : 0.0f);  // infinity has no rest
         }
     }
     return sum;
@@ -231,68 +251,97 @@ template <int END, int PHASES> struct Result {
     __device__ void write(int at, int row, float z) const {
         y[at] = finished<END>(z, END == PLAIN ? 0.0f : r[at], END == QUOTIENT ? bias[row] : 0.0f, epsilon);
     }
-    // What a thread has, from a row and a column on.
-    __device__ void write(int row, int column, const Sums& sums) const {
-        // Where 4 divides the positions, 4 neighbours lie in one sample.
-        const bool packed = phases.plane % 4 == 0 && start_at_packs(y) && (END == PLAIN || start_at_packs(r));
-        if (PHASES == 1 && packed) {
-            write_columns<Pack<float>>(row, column, sums);
-        } else {
-            write_columns<One>(row, column, sums);
+    // 4 neighbours lie in one sample, aligned to 16 bytes.
+    __device__ bool packed() const {
+        return PHASES == 1 && phases.plane % 4 == 0 && start_at_packs(y) && (END == PLAIN || start_at_packs(r));
+    }
+    // What a thread has, from a row and a column on.  All that is read for 8 rows is on its way before it is used.
+    template <int BM> __device__ void write_packs(int row, int column, const Sums<BM>& sums) const {
+#pragma unroll
+        for (int j = 0; j < 8; j += 4) {
+            const int at = start(column + sums.across(j));
+#pragma unroll
+            for (int first = 0; first < sums.ROWS; first += 8) write_packs(at, row, first, j, sums);
+        }
+    }
+    // What a warp has, from a row and a column on, by way of shared memory: 32 neighbours at a time.
+    template <int BM> __device__ void write_rows(int row, int column, const Sums<BM>& sums, Shared own) const {
+        constexpr int LENGTH = 36;
+        const int lane = threadIdx.x % 32, at = start(column + lane);
+        const Shared from = own + lane, to = own + (lane / 4 * 4 * LENGTH + lane % 4 * 4);
+#pragma unroll
+        for (int half = 0; half < sums.ROWS; half += 4) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+#pragma unroll
+                for (int j = 0; j < 8; j += 4) {
+                    const float(&z)[8] = sums.at[half + i];
+                    (to + (i * LENGTH + sums.across(j))).store(z[j], z[j + 1], z[j + 2], z[j + 3]);
+                }
+            }
+            __syncwarp();
+#pragma unroll 1
+            for (int i = 0; i < 32; i += 8) write_eight(at, row + sums.down(half) + i, from + i * LENGTH, LENGTH);
+            __syncwarp();
         }
     }
 
 private:
-    struct One {
-        static constexpr int SIZE = 1;
-        float at[1];
-    };
-
-    // As many columns at once as P holds; all that is read for them is on its way before any of it is used.
-    template <typename P> __device__ void write_columns(int row, int column, const Sums& sums) const {
+    template <int BM>
+    __device__ void write_packs(int at, int row, int first, int j, const Sums<BM>& sums) const {
+        Pack<float> given[8];
+        float added[8];
 #pragma unroll
-        for (int j = 0; j < 8; j += P::SIZE) {
-            const int at = start(column + Sums::across(j));
-            P given[8];
-            float added[8];
+        for (int i = 0; i < 8; ++i) {
+            const int m = row + sums.down(first + i);
+            const bool inside = at >= 0 && m < rows;
+            if (END != PLAIN && inside) given[i] = *reinterpret_cast<const Pack<float>*>(r + at + m * phases.plane);
+            added[i] = END == QUOTIENT && inside ? bias[m] : 0.0f;
+        }
 #pragma unroll
-            for (int i = 0; i < 8; ++i) {
-                const int m = row + Sums::down(i);
-                const bool inside = at >= 0 && m < rows;
-                if (END != PLAIN && inside) given[i] = *reinterpret_cast<const P*>(r + at + m * phases.plane);
-                added[i] = END == QUOTIENT && inside ? bias[m] : 0.0f;
+        for (int i = 0; i < 8; ++i) {
+            const int m = row + sums.down(first + i);
+            Pack<float> made;
+#pragma unroll
+            for (int k = 0; k < 4; ++k) {
+                made.at[k] = finished<END, true>(sums.at[first + i][j + k], given[i].at[k], added[i], epsilon);
             }
+            if (at >= 0 && m < rows) *reinterpret_cast<Pack<float>*>(y + at + m * phases.plane) = made;
+        }
+    }
+    __device__ void write_eight(int at, int row, Shared from, int length) const {
+        float z[8], given[8], added[8];
 #pragma unroll
-            for (int i = 0; i < 8; ++i) {
-                const int m = row + Sums::down(i);
-                P made;
+        for (int i = 0; i < 8; ++i) {
+            const bool inside = at >= 0 && row + i < rows;
+            given[i] = END != PLAIN && inside ? r[at + (row + i) * phases.plane] : 0.0f;
+            added[i] = END == QUOTIENT && inside ? bias[row + i] : 0.0f;
+            z[i] = (from + i * length).load();
+        }
 #pragma unroll
-                for (int k = 0; k < P::SIZE; ++k) {
-                    made.at[k] = finished<END, true>(sums.at[i][j + k], given[i].at[k], added[i], epsilon);
-                }
-                if (at >= 0 && m < rows) *reinterpret_cast<P*>(y + at + m * phases.plane) = made;
-            }
+        for (int i = 0; i < 8; ++i) {
+            const bool inside = at >= 0 && row + i < rows;
+            if (inside) y[at + (row + i) * phases.plane] = finished<END, true>(z[i], given[i], added[i], epsilon);
         }
     }
 };
 
 // Where in the result a block, a warp in it and a lane in that, 4g + t, are at work.
 template <int BM, int BN> struct Part {
-    int block_row, block_column, warp_row, warp_column, g, t;
+    int block_row, block_column, warp_column, g, t;
 
     __device__ Part(int block, int thread, int rows) {
         const int down = (rows + BM - 1) / BM;
         block_row = block % down * BM;
         block_column = block / down * BN;
-        warp_row = thread / 32 % (BM / 64) * 64;
-        warp_column = thread / 32 / (BM / 64) * 32;
+        warp_column = thread / 32 * 32;
         g = thread % 32 / 4;
         t = thread % 4;
     }
 };
 
 template <typename T, int BM, int BN, bool WIDE, int END, int PHASES>
-__global__ void __launch_bounds__(Tile<BM, BN>::THREADS, 384 / Tile<BM, BN>::THREADS)
+__global__ void __launch_bounds__(Tile<BM, BN>::THREADS, Tile<BM, BN>::RESIDENT / Tile<BM, BN>::THREADS)
     convolve(const T* weights, const T* x, T* y, const T* r, const T* bias, double epsilon, Phases<PHASES> phases,
              int samples, int rows, int padded, int channels, int at_once) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
@@ -304,11 +353,11 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, 384 / Tile<BM, BN>::THR
     const int columns = samples * w.windows();
     if (PHASES > 1 && part.block_column >= columns) return;
     const int first = number * at_once, some = channels - first < at_once ? channels - first : at_once;
-    const Shared shared = Shared::start(), shared_b = shared + DEPTH * Block::A;
-    Weights<BM, BN> a(weights + phase.weights, padded, first * w.offsets(), part.block_row, shared);
+    const Shared shared = Shared::start(), shared_b = shared + Block::A;
+    Copied<BM, BN> a(weights + phase.weights, padded, first * w.offsets(), part.block_row, shared);
     Seen<BM, BN, WIDE> b(x, w, channels, first, some, part.block_column, columns, shared_b);
-    const Shared own_a = held(shared + (part.t * Block::A + part.warp_row + 4 * part.g));
-    const Shared own_b = held(shared_b + (part.t * Block::B + part.warp_column + Sums::begin(part.g)));
+    const Shared own_a = held(shared + 4 * (4 * part.g + part.t));
+    const Shared own_b = held(shared_b + (part.t * Block::B + part.warp_column + Sums<BM>::begin(part.g)));
     int left = w.offsets() * ((some + DEPTH - 1) / DEPTH), stage = 0;
     const auto ask = [&] {
         if (b.left > 0) {
@@ -319,24 +368,28 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, 384 / Tile<BM, BN>::THR
         stage = stage + Block::STAGE < Block::SHARED ? stage + Block::STAGE : 0;
     };
     for (int step = 0; step < STAGES - 1; ++step) ask();
-    Sums sums;
+    Sums<BM> sums;
 #pragma unroll 1
     for (; left > 0; --left) {
         wait_for_copies<STAGES - 2>();
         __syncthreads();  // everyone's copies of this step are there, and what the step before read is free
         ask();
-        sums.add(own_a + stage, Block::A, own_b + stage, Block::B);
+        sums.add(own_a + stage, own_b + stage, Block::B);
     }
     const Part<BM, BN> again(held(blockIdx.x), held(threadIdx.x), rows);  // rather than held all the time
-    const int row = again.block_row + again.warp_row + 4 * again.g;
-    const int column = again.block_column + again.warp_column + 4 * again.t;
+    const int row = again.block_row + 4 * again.g, column = again.block_column + again.warp_column;
     T* const to = y + number * (rows * columns);
     const Result<END, PHASES> result{to, r, bias, static_cast<float>(epsilon), rows, columns, phases, phase};
-    result.write(row, column, sums);
+    if (result.packed()) {
+        result.write_packs(row, column + 4 * again.t, sums);
+    } else {
+        __syncthreads();  // nobody reads a step's numbers any more
+        result.write_rows(again.block_row, column, sums, shared + again.warp_column * 36);
+    }
     if (sums.ordinary()) return;
 #pragma unroll 1
-    for (int i = 0; i < 64; ++i) {
-        const int m = row + Sums::down(i / 8), n = column + Sums::across(i % 8), start = result.start(n);
+    for (int i = 0; i < 8 * sums.ROWS; ++i) {
+        const int m = row + sums.down(i / 8), n = column + 4 * again.t + sums.across(i % 8), start = result.start(n);
         if (m >= rows || start < 0) continue;
         const T* const from = weights + phase.weights;
         const float z = summed_again(from, x, w, m, padded, channels, n, first, first + some);
@@ -369,12 +422,15 @@ __global__ void by_offset(const T* w, T* weights, int rows, int padded, int chan
     GRID_STRIDE(int, i, count) {
         const int m = i % padded, start = i / padded * SOME;
         for (int c = start; c < start + SOME; ++c) {
-            T* to = weights + (c / DEPTH * offsets * DEPTH + c % DEPTH) * padded + m;
+            T* to = weights + c / DEPTH * offsets * padded * 2 * DEPTH;
             const bool given = m < rows && c < channels;
             const T* const from = w + (m * row + c * apart + first);
+            const int high = Weights::place(c % DEPTH, m, 0), low = Weights::place(c % DEPTH, m, 1);
             for (int k = 0; k < height; ++k) {
-                for (int j = 0; j < width; ++j, to += DEPTH * padded) {
-                    *to = given ? from[k * down + j * right] : T(0.0f);
+                for (int j = 0; j < width; ++j, to += padded * 2 * DEPTH) {
+                    const T x = given ? from[k * down + j * right] : T(0.0f);
+                    to[high] = high_part(x);
+                    to[low] = x - to[high];
                 }
             }
         }

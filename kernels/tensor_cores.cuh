@@ -14,6 +14,13 @@ __device__ inline float rounded_to_tf32(float x) {
     return __uint_as_float((__float_as_uint(x) + 0x1000u) & 0xffffe000u);
 }
 
+// hi for a number that hi + lo is to give again: finite where it is.
+__device__ inline float high_part(float x) {
+    const float hi = rounded_to_tf32(x), cut = __uint_as_float(__float_as_uint(x) & 0xffffe000u);
+    if (hi - hi == 0.0f) return hi;
+    return x - x == 0.0f ? cut : x;
+}
+
 // a / b for b below 2^126, rounded to nearest but for the last bit, and without the branches by which a compiler
 // cares for all others: 64 of them, one after the other, would take longer than many a sum.
 __device__ inline float divided(float a, float b) {
@@ -64,6 +71,22 @@ struct Shared {
 #endif
     }
     __device__ Shared operator+(int numbers) const { return {address + 4 * numbers}; }
+    __device__ float load() const {
+#ifdef __CUDACC__
+        float x;
+        asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address) : "memory");
+        return x;
+#else
+        return shim_load_shared(address);
+#endif
+    }
+    __device__ void store(float a, float b, float c, float d) const {
+#ifdef __CUDACC__
+        asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(address), "f"(a), "f"(b), "f"(c), "f"(d) : "memory");
+#else
+        shim_store_shared(address, {a, b, c, d});
+#endif
+    }
     __device__ void load(float (&to)[4]) const {
 #ifdef __CUDACC__
         asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"

@@ -64,6 +64,16 @@ static void __syncthreads() {
     shim_until(shim_round, mine);
 }
 
+static void __syncwarp() {
+    ShimWarp& warp = shim_warps[threadIdx.x / 32];
+    const unsigned mine = warp.round;
+    if (++warp.arrived == 32) {
+        warp.arrived = 0;
+        ++warp.round;
+    }
+    shim_until(warp.round, mine);
+}
+
 // ---- tensor cores -----------------------------------------------------------------------------------
 
 static unsigned __float_as_uint(float x) {
@@ -124,6 +134,10 @@ static float* shim_place(int address, int numbers) {
 }
 
 static void shim_load_shared(float (&to)[4], int address) { std::memcpy(to, shim_place(address, 4), 16); }
+
+static float shim_load_shared(int address) { return *shim_place(address, 1); }
+
+static void shim_store_shared(int address, const float (&from)[4]) { std::memcpy(shim_place(address, 4), from, 16); }
 
 static void shim_copy_later(int to, const float* from, int numbers, bool given) {
     if (given && reinterpret_cast<std::uintptr_t>(from) % (4 * numbers)) shim_fail("what is copied is not aligned");

@@ -36,7 +36,7 @@ _FIXED = ("3, 2", "2, 2", "3, 1")  # windows with kernels of their own: sides of
 _ENDS = ("PLAIN", "TIMES", "QUOTIENT")
 _TILES = tuple(
     f"{rows}, {columns}, {wide}, {end}, {phases}"
-    for rows, columns in ((64, 128), (64, 64))
+    for rows, columns in ((128, 128), (64, 128), (64, 64))
     for wide, end, phases in (
         *((wide, end, 1) for wide in ("false", "true") for end in _ENDS),
         *(("false", end, 4) for end in ("PLAIN", "TIMES")),

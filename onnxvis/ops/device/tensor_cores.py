@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 __all__ = ["TensorCores", "Way"]
 
 CAPABILITY = 80  # the first that multiplies TF32
-DEPTH, STAGES, SOME = 16, 3, 4  # of kernels/convolve.cu: a step, steps in shared memory, a thread's channels
-RESIDENT = 384  # threads of a multiprocessor, for which there are registers
-STEPS = 8  # that a block should take, or filling and emptying the pipeline takes longer
+DEPTH, STAGES, SOME = 16, 2, 4  # of kernels/convolve.cu: a step, steps in shared memory, a thread's channels
+ROWS, STEPS = (
+    64,
+    8,
+)  # of the smallest block; that a block should take, or filling and emptying the pipeline takes longer
 
 
 class _Block(NamedTuple):
@@ -39,15 +41,20 @@ class _Block(NamedTuple):
 
     @property
     def threads(self) -> int:
-        return self.rows * self.columns // 64
+        return self.columns
+
+    @property
+    def resident(self) -> int:
+        """How many there are at a time on a multiprocessor."""
+        return (256 if self.columns > 64 else 384) // self.threads
 
     @property
     def shared(self) -> int:
         """Bytes of shared memory."""
-        return 4 * STAGES * DEPTH * (self.rows + 8 + self.columns + 4)
+        return 4 * STAGES * DEPTH * (2 * self.rows + self.columns + 4)
 
 
-BLOCKS = (_Block(64, 128), _Block(64, 64))
+BLOCKS = (_Block(128, 128), _Block(64, 128), _Block(64, 64))
 
 
 class TensorCores:
@@ -67,6 +74,7 @@ class TensorCores:
         return [
             Way(self.gpu, block, problem, at_once)
             for block in BLOCKS
+            if block.rows < 2 * problem.rows or block.rows == ROWS
             for at_once in self._at_once(block, problem, x.shape[0])
         ]
 
@@ -78,14 +86,14 @@ class TensorCores:
         ((window, *_),) = problem.phases
         columns = samples * math.prod(window.size_out)
         blocks = -(-problem.rows // block.rows) * -(-columns // block.columns)
-        parts = self.gpu.processors * RESIDENT // block.threads // blocks
+        parts = self.gpu.processors * block.resident // blocks
         parts = min(parts, found * window.count // DEPTH // STEPS, LIMIT // (problem.rows * columns))
         return [found, _chunks(found, parts)] if parts > 1 else [found]
 
     def _takes(self, problem: Problem, x: Array, w: Array, shape: tuple[int, ...]) -> bool:
         windows = [phase.window for phase in problem.phases]
         offsets = sum(window.count for window in windows)
-        weights = (problem.channels + DEPTH) * (problem.rows + BLOCKS[0].rows) * offsets
+        weights = 2 * (problem.channels + DEPTH) * (problem.rows + BLOCKS[0].rows) * offsets
         sizes = (x.size, math.prod(shape), weights)
         return (
             self.gpu.capability >= CAPABILITY
@@ -143,21 +151,17 @@ class Way:
 
     def _convolve(self, x: Array, w: Array, to: Array, end: str, r: Any, bias: Any, epsilon: float) -> None:
         phases, rows, channels = self.problem[:3]
-        padded, samples = self._padded, x.shape[0]
+        samples = x.shape[0]
         columns = samples * max(math.prod(phase.window.size_out) for phase in phases)
         single = max(self.problem.steps) == 1
         variant = (*self.block, str(self._wide(x)).lower(), end, 1 if single else PHASES)
-        blocks = padded // self.block.rows * -(-columns // self.block.columns)
+        blocks = -(-rows // self.block.rows) * -(-columns // self.block.columns)
         self.gpu.launch_blocks(
             "convolve", x.dtype, ", ".join(map(str, variant)),
             (blocks, -(-channels // self.at_once) if single else len(phases)), self.block.threads,
             self.block.shared, self._weights(w), x, to, r, bias, np.float64(epsilon),
-            _phased(self.problem, padded), *map(SHORT, (samples, rows, padded, channels, self.at_once)),
+            _phased(self.problem), *map(SHORT, (samples, rows, _padded(rows), channels, self.at_once)),
         )  # fmt: skip
-
-    @property
-    def _padded(self) -> int:
-        return -(-self.problem.rows // self.block.rows) * self.block.rows
 
     def _wide(self, x: Array) -> bool:
         """True where what neighbouring windows see can be copied 16 bytes at a time."""
@@ -172,16 +176,14 @@ class Way:
         )
 
     def _weights(self, w: Array) -> Array:
-        """Of each phase chunks × offsets × DEPTH × padded rows, one after the other."""
+        """Those of all phases as the kernel takes them: in two parts, in the order in which it does."""
         phases, rows, channels, by_row, by_channel, *_ = self.problem
-        padded, chunks = self._padded, -(-channels // DEPTH)
+        padded, chunks = _padded(rows), -(-channels // DEPTH)
         counts = [phase.window.count for phase in phases]
-        if counts == [by_row] == [1] and (rows, channels) == (padded, chunks * DEPTH) and _aligned(w):
-            return w  # they lie so already
         numbers = (rows, padded, channels, by_row, by_channel)
 
         def lay_out() -> tuple[Array]:
-            size, threads = chunks * DEPTH * padded, chunks * DEPTH // SOME * padded
+            size, threads = _weight_numbers(self.problem), chunks * DEPTH // SOME * padded
             weights, start = self.gpu.xp.empty((sum(counts) * size,), w.dtype), 0
             for (window, taps, _), count in zip(phases, counts, strict=True):
                 given = map(SHORT, (*numbers, *taps, *window.kernel, threads))
@@ -195,7 +197,7 @@ class Way:
 
 
 @lru_cache(maxsize=4096)
-def _phased(problem: Problem, padded: int) -> np.ndarray[Any, Any]:
+def _phased(problem: Problem) -> np.ndarray[Any, Any]:
     """The struct ``Phases`` of kernels/convolve.cu."""
     single = max(problem.steps) == 1
     structs = [geometry(phase.window, SHORT) for phase in problem.phases]
@@ -205,10 +207,21 @@ def _phased(problem: Problem, padded: int) -> np.ndarray[Any, Any]:
     start = 0
     for number, (each, struct) in enumerate(zip(problem.phases, structs, strict=True)):
         result["at"][number] = (struct, start, each.place)
-        start += -(-problem.channels // DEPTH) * DEPTH * each.window.count * padded
+        start += _weight_numbers(problem) * each.window.count
     result["steps"], result["width"] = problem.steps, problem.size[1]
     result["plane"] = math.prod(problem.size)
     return result
+
+
+def _weight_numbers(problem: Problem) -> int:
+    """How many the kernel takes for one offset."""
+    return 2 * -(-problem.channels // DEPTH) * DEPTH * _padded(problem.rows)
+
+
+def _padded(rows: int) -> int:
+    """With what is missing to whole blocks of all kinds."""
+    most = BLOCKS[0].rows if rows > ROWS else ROWS
+    return -(-rows // most) * most
 
 
 def _chunks(channels: int, parts: int) -> int:
