@@ -254,8 +254,9 @@ def test_all_ways_end_alike(bias, monkeypatch):
             + ((7, 5, *window.kernel),) + ((2, 7, *window.size_out),) * 2
         )  # fmt: skip
         b = rng.normal(size=(1, 7, 1, 1)).astype(np.float32) if bias else None
-        quotient = host.conv_quotient(*(v.astype(np.float64) for v in (r, x, w)), window, 1, 0.5, b)
-        product = host.conv_transpose_product(*(v.astype(np.float64) for v in (a, g, w)), window)
+        wide = [v.astype(np.float64) for v in (r, x, g, a, w)]
+        quotient = host.conv_quotient(wide[0], [(wide[1], wide[4])], window, 1, 0.5, b)
+        product = host.conv_transpose_product(wide[2], [(wide[3], wide[4])], window)
         seen = []
 
         def every(gpu, ways, *arrays, seen=seen):
@@ -263,9 +264,9 @@ def test_all_ways_end_alike(bias, monkeypatch):
             return ways[0]
 
         monkeypatch.setattr("onnxvis.ops.device.convolution.fastest", every)
-        given = [ops.constant(v) for v in (r, x, w)]
-        ops.conv_quotient(*given, window, 1, 0.5, None if b is None else ops.constant(b))
-        ops.conv_transpose_product(*(ops.constant(v) for v in (a, g, w)), window)
+        r, x, g, a, w = (ops.constant(v) for v in (r, x, g, a, w))
+        ops.conv_quotient(r, [(x, w)], window, 1, 0.5, None if b is None else ops.constant(b))
+        ops.conv_transpose_product(g, [(a, w)], window)
         for found, expected in zip(seen, (quotient, product), strict=True):
             assert len(found) > 1
             for result in found:

@@ -267,23 +267,26 @@ class DeviceOps(Ops):
     def conv_quotient(
         self,
         r: Array,
-        x: Array,
-        w: Array,
+        pairs: Sequence[tuple[Array, Array]],
         window: Window,
         group: int = 1,
         epsilon: float = 1e-6,
         bias: Array | None = None,
     ) -> Array:
         if bias is None:
-            bias = self.constant(np.zeros((1, w.shape[0], *(1,) * (x.ndim - 2))))
-        if not self._by_channel(bias, r):
-            return super().conv_quotient(r, x, w, window, group, epsilon, bias)
-        r, x, w = map(self._dense, (r, x, w))
+            bias = self.constant(np.zeros((1, r.shape[1], *(1,) * (r.ndim - 2))))
+        if len(pairs) > 1 or not self._by_channel(bias, r):
+            return super().conv_quotient(r, pairs, window, group, epsilon, bias)
+        r, x, w = map(self._dense, (r, *pairs[0]))
         return self.convolution.quotient(r, x, w, window, group, epsilon, bias)
 
-    def conv_transpose_product(self, a: Array, g: Array, w: Array, window: Window, group: int = 1) -> Array:
-        a, g, w = map(self._dense, (a, g, w))
-        return self.convolution.adjoint_product(a, g, w, window, group)
+    def conv_transpose_product(
+        self, g: Array, pairs: Sequence[tuple[Array, Array]], window: Window, group: int = 1
+    ) -> Array:
+        if len(pairs) > 1:
+            return super().conv_transpose_product(g, pairs, window, group)
+        g, x, w = map(self._dense, (g, *pairs[0]))
+        return self.convolution.adjoint_product(x, g, w, window, group)
 
     def window_sum(self, x: Array, window: Window) -> Array:
         x, planes = self._dense(x), math.prod(x.shape[:2])
