@@ -82,6 +82,11 @@ def primitives(ops: DeviceOps, windows: int = 100) -> Iterator[Row]:
             rest = (window, 2) if kind.startswith("conv") else (window,)
             use = lambda on, *a, k=kind, r=rest: getattr(on, k)(*a, *r)  # noqa: E731
             yield compared(f"{kind} {name} {window}", both(use, *arrays), allowed)
+        # One group, in which two pairs are stacked, and no sums around 0, where rounding tells the sign.
+        pairs = [abs(array) for array in (x, rng.normal(size=(6, 4, *window.kernel))) * 2]
+        for kind, rest in (("conv_quotient", (window, 1, 0.5)), ("conv_transpose_product", (window,))):
+            use = lambda on, g, x, v, y, w, k=kind, r=rest: getattr(on, k)(g, [(x, v), (y, w)], *r)  # noqa: E731
+            yield compared(f"{kind} {name} {window}", both(use, above, *pairs), allowed)
 
 
 def rules(ops: DeviceOps) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -354,6 +355,33 @@ def test_parts_of_weights_are_made_once(monkeypatch, name):
     monkeypatch.setattr(ops.gpu, "share", 4 * 40 * 56 * 9)
     weights = np.float32(rng.normal(size=(40, 56, 3, 3)))
     assert parts()[1] == parts()[1] == len(first)
+
+
+def test_what_is_made_of_two_is_made_once():
+    """As long as the first lives; the second is held until then, or another might be taken for it."""
+    gpu, count = stand_in_gpu(), []
+    arrays = [np.full(20000, n, np.float32) for n in range(3)]
+
+    def make():
+        count.append(len(count))
+        return (gpu.xp.zeros((3,), np.float32),)
+
+    def made(first, *others):
+        (array,) = gpu.constants.made_of(first, "both", make, others)
+        return array
+
+    a, b, c = (gpu.constants.of(array, np.float32) for array in arrays)
+    assert made(a, b) is made(a, b)
+    assert len({*map(id, (made(a, b), made(a, c), made(b, a), made(a)))}) == 4 == len(count)
+    assert made(a, b * 1) is not made(a, b * 1)
+    second = weakref.ref(b)
+    del b, arrays[1]
+    gc.collect()
+    assert second() is not None and len(gpu.constants._large) == 2
+    assert made(a, second()) is not made(a, second())  # it is no constant any more
+    del a, arrays[0]
+    gc.collect()
+    assert second() is None and gpu.constants._made.keys() == {id(c)}
 
 
 def test_parts_of_small_constants_go_with_them(monkeypatch):

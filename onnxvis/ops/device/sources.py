@@ -48,6 +48,7 @@ KERNELS = {
     "quotient_by_channel": Kernel("stabilize.cu", _INDEXED),
     "multiply": Kernel("multiply_back.cu"),
     "multiply_back": Kernel("multiply_back.cu"),
+    "multiply_stacked": Kernel("multiply_back.cu", _INDEXED),
     "add": Kernel("add.cu"),
     "max_first": Kernel("max_route.cu", _INDEXED),
     "max_route": Kernel("max_route.cu", _INDEXED),
