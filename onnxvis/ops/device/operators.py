@@ -292,9 +292,13 @@ class DeviceOps(Ops):
             return super().conv_transpose_product(g, pairs, window, group)
         back = self.convolution.adjoint(self._dense(g), self._stacked(pairs), window, group)
         x, y = (self._dense(x) for x, _ in pairs)
-        result, index = self.xp.empty(x.shape, x.dtype), index_type(back.size)
+        return self._multiply_stacked(x, y, back)
+
+    def _multiply_stacked(self, x: Array, y: Array, both: Array) -> Array:
+        """x·a + y·b, where a and b are stacked along the channels."""
+        result, index = self.xp.empty(x.shape, x.dtype), index_type(both.size)
         part, threads = divisor(math.prod(x.shape[1:]), index), -(-x.nbytes // PACK)
-        self._launch("multiply_stacked", x, index, threads, x, y, back, result, part, count=x.size)
+        self._launch("multiply_stacked", x, index, threads, x, y, both, result, part, count=x.size)
         return result
 
     @staticmethod
