@@ -41,6 +41,7 @@ def bandwidth(
             "stabilize": (lambda: ops.stabilize(wave), 2 * size),
             "quotient": (lambda: ops.quotient(a, wave), 3 * size),
             "quotient_by_channel": (lambda: ops.quotient(*channels, bias=bias), 3 * channels[0].nbytes),
+            "proportions": (lambda: ops.proportions(a, wave, [b, c]), 6 * size),
             "add": (lambda: ops.total([a, wave]), 3 * size),
             "multiply": (lambda: ops.sum_of_products((a, wave)), 3 * size),
             "multiply_back": (lambda: ops.sum_of_products((wave, a), (b, c)), 5 * size),

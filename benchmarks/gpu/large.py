@@ -40,15 +40,16 @@ def _cases(ops: DeviceOps, numbers: int) -> Iterator[tuple[str, Use, list[tuple[
     some, point = channels // 2 + 1, _tiles((SIDE, SIDE), 1)
     v, w = (waves(ops, 3, some, 1, 1) * factor for factor in (1, 2))
     both: Use = lambda g, x, y: ops.conv_transpose_product(g, [(x, v), (y, w)], point)  # noqa: E731
-    yield "conv_transpose_product", both, [(2, 3, SIDE, SIDE), *[(2, some, SIDE, SIDE)] * 2], 0
+    shapes: list[tuple[int, ...]] = [(2, count, SIDE, SIDE) for count in (3, some, some)]
+    yield "conv_transpose_product", both, shapes, 0
     rows = ops.constant(np.array([0, 2, 2, 1]))
     yield "put", lambda g: ops.put(g, rows, 3), [(4, numbers // 4 + 4)], 1
     for kernel in (3, 4):
         sizes = (SIDE, SIDE), (SIDE // 2, SIDE // 2)
         window = Window((kernel, kernel), (2, 2), (1, 1), (1, 1), *sizes)
-        for kind, shapes in (("sum", [maps]), ("spread", [above])):
+        for kind, shape in (("sum", maps), ("spread", above)):
             use: Use = partial(getattr(ops, f"window_{kind}"), window=window)
-            yield f"window_{kind} {kernel}×{kernel}", use, shapes, 0
+            yield f"window_{kind} {kernel}×{kernel}", use, [shape], 0
         yield f"max_route {kernel}×{kernel}", partial(ops.max_route, window=window), [above, maps], 0
     height = numbers // (4 * SIDE) // 4 * 4 + 4
     yield "conv", lambda x: plain.conv(x, weights, _tiles(x.shape[2:])), [(1, 4, height, SIDE)], 2

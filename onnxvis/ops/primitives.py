@@ -249,6 +249,13 @@ class Ops(ABC):
             total = total + a * b
         return total
 
+    def proportions(
+        self, r: Array, z: Array, xs: Sequence[Array], epsilon: float = 1e-6
+    ) -> tuple[Array, ...]:
+        """x · R / stab(z) for each x."""
+        s = self.quotient(r, z, epsilon)
+        return tuple(self.sum_of_products((x, s)) for x in xs)
+
     def conv_quotient(
         self,
         r: Array,

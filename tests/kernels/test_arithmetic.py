@@ -328,6 +328,39 @@ def test_products_are_summed(dtype, shape, index):
         agree(found, np.asarray(expected), dtype, ops)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_shares_of_a_sum(dtype, shape, shift, index, monkeypatch):
+    """Two at once; others, and what does not lie in one piece, one by one."""
+    monkeypatch.setattr("kernels.compiling.SHIFT", shift)
+    ops, host = stand_in_ops(dtype), HostOps(dtype if dtype != "float16" else np.float64)
+    r, z, x, y = (array.astype(dtype) for array in numbers(shape, 4))
+    z = np.roll(z, 3)
+
+    def alike(xs, kernels, seen=lambda array: array):
+        with np.errstate(all="ignore"):
+            expected = host.proportions(
+                *map(host.constant, (r, z)), [host.constant(seen(a)) for a in xs], 0.25
+            )
+            with launched() as used:
+                found = ops.proportions(
+                    *map(ops.constant, (r, z)), [seen(ops.constant(a)) for a in xs], epsilon=0.25
+                )
+        assert [name.partition("<")[0] for name in used] == kernels * (r.size > 0)
+        assert len(found) == len(xs)
+        for ours, theirs in zip(found, expected, strict=True):
+            ours, theirs = ops.gpu.download(ours), np.asarray(theirs).astype(dtype)
+            np.testing.assert_allclose(ours, theirs, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] / 10)
+
+    alike([x, y], ["proportions"])
+    alike([x, x], ["proportions"])
+    alike([x], ["quotient", "multiply"])
+    alike([x, y, x], ["quotient", *["multiply"] * 3])
+    if len(shape) > 1:
+        alike([x, y], ["quotient"], lambda array: array[..., ::-1])
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_sums(dtype, shape, index):
@@ -455,6 +488,7 @@ def test_every_kernel_runs_in_half_precision(name):
         "stabilize": lambda on, c: on.stabilize(c(x), 0.01),
         "quotient": lambda on, c: on.quotient(c(x), c(x) * 2.0, 0.01),
         "quotient_by_channel": lambda on, c: on.quotient(c(x), c(x) * 2.0, 0.01, c(w[:1, :, :1, :1])),
+        "proportions": lambda on, c: on.proportions(c(x), c(x) * 2.0, [c(x), c(x[::-1])], 0.01)[1],
         "add": lambda on, c: on.total([c(x), c(x)]),
         "multiply": lambda on, c: on.sum_of_products((c(x), c(x))),
         "multiply_back": lambda on, c: on.sum_of_products((c(x), c(x)), (c(x), c(x))),

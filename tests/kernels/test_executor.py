@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from engine.branching import RUNTIME, WRT, branching, close, engine, feeds
-from models import small_cnn
+from models import build, small_cnn
 from onnx import helper, numpy_helper
 from rules.cases import CASES, named_pairs, pairs
 
@@ -249,6 +249,37 @@ def test_what_is_never_negative_has_no_negative_part(with_gpu, composite, shares
         onnxvis.load(small_cnn(), executor="device").explain(x, "lrp", composite=composite)
     for kernel, layers in (("im2col", 2), ("col2im", 2), ("multiply_stacked", 1)):
         assert seen.count(f"{kernel}<float, int>") == layers * shares
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("operator", "form", "kernels"),
+    [
+        ("Add", "", ["proportions"]),
+        ("Add", "constant second", ["quotient", "multiply"]),
+        ("Add", "second stretched", ["quotient", "multiply", "multiply"]),
+        ("Sum", "three", ["quotient", "multiply", "multiply", "multiply"]),
+        ("Sub", "", ["quotient", "multiply", "multiply"]),
+    ],
+)
+def test_two_summands_get_their_shares_at_once(operator, form, kernels, dtype):
+    case = next(case for case in CASES if (case.operator, case.form) == (operator, form))
+    plan, record, seeds = case.plan("lrp", dtype), case.record(dtype), {"y": case.seed(dtype)}
+    with launched() as seen:
+        found = DeviceExecutor(plan, OPS[dtype]).backward(record_of(record), seeds)
+    expected = HostExecutor(plan, dtype).backward(record, seeds)
+    for name in plan.wrt:
+        close(found[name], expected[name])
+    assert [name.partition("<")[0] for name in seen if not name.startswith("add")] == kernels
+
+
+def test_a_summand_that_appears_twice_gets_two_shares(with_gpu):
+    x, r = np.random.default_rng(0).normal(size=(2, 2, 3, 4)).astype(np.float32)
+    model = build([helper.make_node("Add", ["x", "x"], ["y"])], {"x": [2, 3, 4]}, ["y"], {})
+    with launched() as seen:
+        found = onnxvis.load(model, executor="device").vjp({"x": x}, {"y": r}, "lrp", wrt=["x"])
+    assert seen == ["proportions<float>", "add<float>"]
+    close(found["x"], 2 * x * (r / (2 * x + np.copysign(np.float32(1e-6), x))))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

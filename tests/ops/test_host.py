@@ -38,6 +38,7 @@ def test_every_primitive_is_tried():
         "split",
         "gate",
         "quotient",
+        "proportions",
         "sum_of_products",
         "conv_quotient",
         "conv_transpose_product",

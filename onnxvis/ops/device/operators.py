@@ -160,6 +160,15 @@ class DeviceOps(Ops):
             return super().sum_of_products(*pairs)
         return self._fused("multiply" if len(pairs) == 1 else "multiply_back", "", *flat)
 
+    def proportions(
+        self, r: Array, z: Array, xs: Sequence[Array], epsilon: float = 1e-6
+    ) -> tuple[Array, ...]:
+        if len(xs) != 2 or not self._alike(r, z, *xs):
+            return super().proportions(r, z, xs, epsilon)
+        shares = tuple(self.xp.empty(x.shape, x.dtype) for x in xs)
+        self._by_number("proportions", "", r, z, *xs, np.float64(epsilon), *shares)
+        return shares
+
     def total(self, arrays: Sequence[Array]) -> Array:
         def both(a: Array, b: Array) -> Array:
             return self._fused("add", "", a, b) if self._alike(a, b) else a + b

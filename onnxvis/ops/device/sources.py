@@ -46,6 +46,7 @@ KERNELS = {
     "stabilize": Kernel("stabilize.cu"),
     "quotient": Kernel("stabilize.cu"),
     "quotient_by_channel": Kernel("stabilize.cu", _INDEXED),
+    "proportions": Kernel("stabilize.cu"),
     "multiply": Kernel("multiply_back.cu"),
     "multiply_back": Kernel("multiply_back.cu"),
     "multiply_stacked": Kernel("multiply_back.cu", _INDEXED),
