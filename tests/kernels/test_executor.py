@@ -273,13 +273,24 @@ def test_two_summands_get_their_shares_at_once(operator, form, kernels, dtype):
     assert [name.partition("<")[0] for name in seen if not name.startswith("add")] == kernels
 
 
-def test_a_summand_that_appears_twice_gets_two_shares(with_gpu):
-    x, r = np.random.default_rng(0).normal(size=(2, 2, 3, 4)).astype(np.float32)
-    model = build([helper.make_node("Add", ["x", "x"], ["y"])], {"x": [2, 3, 4]}, ["y"], {})
-    with launched() as seen:
-        found = onnxvis.load(model, executor="device").vjp({"x": x}, {"y": r}, "lrp", wrt=["x"])
+def test_a_summand_gets_as_many_shares_as_are_asked_for(with_gpu):
+    x, z, r = np.random.default_rng(0).normal(size=(3, 2, 3, 4)).astype(np.float32)
+
+    def share(*summands):
+        names = [*dict.fromkeys(summands)]
+        node = helper.make_node("Add", summands, ["y"])
+        net = onnxvis.load(build([node], {name: [2, 3, 4] for name in names}, ["y"], {}), executor="device")
+        with launched() as seen:
+            found = net.vjp({name: {"x": x, "z": z}[name] for name in names}, {"y": r}, "lrp", wrt=["x"])
+        return found["x"], seen
+
+    epsilon = np.float32(1e-6)
+    found, seen = share("x", "x")
     assert seen == ["proportions<float>", "add<float>"]
-    close(found["x"], 2 * x * (r / (2 * x + np.copysign(np.float32(1e-6), x))))
+    close(found, 2 * x * (r / (2 * x + np.copysign(epsilon, x))))
+    found, seen = share("z", "x")
+    assert seen == ["quotient<float>", "multiply<float>"]
+    close(found, x * (r / (x + z + np.copysign(epsilon, x + z))))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
