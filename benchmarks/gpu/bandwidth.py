@@ -29,6 +29,7 @@ def bandwidth(
         a, b, c = wave + 0.5, wave - 0.5, wave * 2.0
         bias = ops.slice(wave, (slice(0, 64),)).reshape((1, 64, 1))
         channels = [array[: count // 64 * 64].reshape((1, 64, -1)) for array in (a, wave)]
+        above, below = (array[:, :32] for array in channels)
         image = ops.slice(wave, (slice(0, 64 * side * side),)).reshape((1, 64, side, side))
         small = ops.window_sum(image, pool)
         read, pooled = image.nbytes, small.nbytes
@@ -40,9 +41,11 @@ def bandwidth(
             "stabilize": (lambda: ops.stabilize(wave), 2 * size),
             "quotient": (lambda: ops.quotient(a, wave), 3 * size),
             "quotient_by_channel": (lambda: ops.quotient(*channels, bias=bias), 3 * channels[0].nbytes),
+            "proportions": (lambda: ops.proportions(a, wave, [b, c]), 6 * size),
             "add": (lambda: ops.total([a, wave]), 3 * size),
             "multiply": (lambda: ops.sum_of_products((a, wave)), 3 * size),
             "multiply_back": (lambda: ops.sum_of_products((wave, a), (b, c)), 5 * size),
+            "multiply_stacked": (lambda: ops._multiply_stacked(above, below, channels[0]), 5 * above.nbytes),
             "window_sum": (lambda: ops.window_sum(image, pool), read + pooled),
             "window_spread": (lambda: ops.window_spread(small, pool), read + pooled),
             # winners, a byte each, are written by one kernel and read by the other

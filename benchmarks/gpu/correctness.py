@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -82,6 +82,14 @@ def primitives(ops: DeviceOps, windows: int = 100) -> Iterator[Row]:
             rest = (window, 2) if kind.startswith("conv") else (window,)
             use = lambda on, *a, k=kind, r=rest: getattr(on, k)(*a, *r)  # noqa: E731
             yield compared(f"{kind} {name} {window}", both(use, *arrays), allowed)
+        # One group, in which two pairs are stacked, and no sums around 0, where rounding tells the sign.
+        pairs = [abs(array) for array in (x, rng.normal(size=(6, 4, *window.kernel))) * 2]
+        for kind, more in (("conv_quotient", [window, 1, 0.5]), ("conv_transpose_product", [window])):
+
+            def of_two(on: Any, g: Any, *given: Any, kind: str = kind, more: Sequence[Any] = more) -> Any:
+                return getattr(on, kind)(g, [given[:2], given[2:]], *more)
+
+            yield compared(f"{kind} {name} {window}", both(of_two, above, *pairs), allowed)
 
 
 def rules(ops: DeviceOps) -> Iterator[Row]:

@@ -37,14 +37,19 @@ def _cases(ops: DeviceOps, numbers: int) -> Iterator[tuple[str, Use, list[tuple[
     maps, above = ((2, channels, side, side) for side in (SIDE, SIDE // 2))
     bias, weights = waves(ops, 1, channels, 1, 1), waves(ops, 2, 4, 2, 2)
     yield "quotient", lambda r, z: ops.quotient(r, z, 0.5, bias), [maps, maps], 0
+    some, point = channels // 2 + 1, _tiles((SIDE, SIDE), 1)
+    v, w = (waves(ops, 3, some, 1, 1) * factor for factor in (1, 2))
+    both: Use = lambda g, x, y: ops.conv_transpose_product(g, [(x, v), (y, w)], point)  # noqa: E731
+    shapes: list[tuple[int, ...]] = [(2, count, SIDE, SIDE) for count in (3, some, some)]
+    yield "conv_transpose_product", both, shapes, 0
     rows = ops.constant(np.array([0, 2, 2, 1]))
     yield "put", lambda g: ops.put(g, rows, 3), [(4, numbers // 4 + 4)], 1
     for kernel in (3, 4):
         sizes = (SIDE, SIDE), (SIDE // 2, SIDE // 2)
         window = Window((kernel, kernel), (2, 2), (1, 1), (1, 1), *sizes)
-        for kind, shapes in (("sum", [maps]), ("spread", [above])):
+        for kind, shape in (("sum", maps), ("spread", above)):
             use: Use = partial(getattr(ops, f"window_{kind}"), window=window)
-            yield f"window_{kind} {kernel}×{kernel}", use, shapes, 0
+            yield f"window_{kind} {kernel}×{kernel}", use, [shape], 0
         yield f"max_route {kernel}×{kernel}", partial(ops.max_route, window=window), [above, maps], 0
     height = numbers // (4 * SIDE) // 4 * 4 + 4
     yield "conv", lambda x: plain.conv(x, weights, _tiles(x.shape[2:])), [(1, 4, height, SIDE)], 2
@@ -59,9 +64,9 @@ def waves(ops: DeviceOps, *shape: int) -> Any:
     return numbers.astype(ops.dtype).reshape(shape)
 
 
-def _tiles(size: Any) -> Window:
-    """2×2 numbers each."""
-    return Window((2, 2), (2, 2), (1, 1), (0, 0), tuple(size), tuple(n // 2 for n in size))
+def _tiles(size: Any, side: int = 2) -> Window:
+    """2×2 numbers each, or others."""
+    return Window((side, side), (side, side), (1, 1), (0, 0), tuple(size), tuple(n // side for n in size))
 
 
 def _by_halves(ops: DeviceOps, use: Use, shapes: list[tuple[int, ...]], axis: int) -> tuple[Any, Any]:

@@ -249,22 +249,31 @@ class Ops(ABC):
             total = total + a * b
         return total
 
+    def proportions(
+        self, r: Array, z: Array, xs: Sequence[Array], epsilon: float = 1e-6
+    ) -> tuple[Array, ...]:
+        """x · R / stab(z) for each x."""
+        s = self.quotient(r, z, epsilon)
+        return tuple(self.sum_of_products((x, s)) for x in xs)
+
     def conv_quotient(
         self,
         r: Array,
-        x: Array,
-        w: Array,
+        pairs: Sequence[tuple[Array, Array]],
         window: Window,
         group: int = 1,
         epsilon: float = 1e-6,
         bias: Array | None = None,
     ) -> Array:
-        """R / stab(conv(x, w) + bias)."""
-        return self.quotient(r, self.conv(x, w, window, group), epsilon, bias)
+        """R / stab(Σ conv(x, w) + bias) over one or more pairs (x, w)."""
+        z = self.total([self.conv(x, w, window, group) for x, w in pairs])
+        return self.quotient(r, z, epsilon, bias)
 
-    def conv_transpose_product(self, a: Array, g: Array, w: Array, window: Window, group: int = 1) -> Array:
-        """a · conv_transpose(g, w)."""
-        return self.sum_of_products((a, self.conv_transpose(g, w, window, group)))
+    def conv_transpose_product(
+        self, g: Array, pairs: Sequence[tuple[Array, Array]], window: Window, group: int = 1
+    ) -> Array:
+        """Σ x · conv_transpose(g, w) over one or more pairs (x, w)."""
+        return self.sum_of_products(*((x, self.conv_transpose(g, w, window, group)) for x, w in pairs))
 
     def total(self, arrays: Sequence[Array]) -> Array:
         """The sum of one or more arrays of one shape."""

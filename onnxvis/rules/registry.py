@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Linear", "Method", "Registry", "Rule", "linear", "lrp_rule", "refuse", "registry", "rule", "stop"]
 
 Body = Callable[..., Any]
+Parts = Sequence[tuple["Array", "Array | None"]]  # of data and weights
 _versions = itertools.count(1)
 ENTRY_POINTS = "onnxvis.rules"
 
@@ -94,13 +95,16 @@ class Linear:
         """The adjoint of ``forward`` in w."""
         raise OnnxvisError(f"{step.node.kind} has no gradient with respect to its weight")
 
-    def quotient(self, step: Step, r: Array, x: Array, w: Array, epsilon: float, bias: Array | None) -> Array:
-        """R / stab(Wx + bias), in one go where that is quicker; to be overridden with ``forward`` then."""
-        return step.quotient(r, self.forward(step, x, w), epsilon, bias)
+    def quotient(self, step: Step, r: Array, parts: Parts, epsilon: float, bias: Array | None) -> Array:
+        """R / stab(Σ Wx + bias), in one go where that is quicker; to be overridden with ``forward`` then.
 
-    def product(self, step: Step, x: Array, g: Array, w: Array) -> Array:
-        """x · Wᵀg, in one go where that is quicker; to be overridden with ``adjoint`` then."""
-        return step.sum_of_products((x, self.adjoint(step, g, w)))
+        ``parts``: one or more (x, W).
+        """
+        return step.quotient(r, step.total([self.forward(step, x, w) for x, w in parts]), epsilon, bias)
+
+    def product(self, step: Step, g: Array, parts: Parts) -> Array:
+        """Σ x · Wᵀg, in one go where that is quicker; to be overridden with ``adjoint`` then."""
+        return step.sum_of_products(*((x, self.adjoint(step, g, w)) for x, w in parts))
 
     def bias(self, step: Step, b: Array) -> Array:
         """The bias shaped so that it can be added to the output: one number for the last axis."""

@@ -142,6 +142,76 @@ def test_convolution_in_parts(dtype, group, workspace, index, monkeypatch):
             agree(ours, getattr(host, name)(data, w, window, group), dtype, ops)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize("size", [(2, 4), (3, 5), (1, 2)], ids=str)  # a sample's: whole packs, or not
+def test_two_pairs_are_stacked(dtype, shift, size, index, monkeypatch):
+    """One convolution of both; and one adjoint, whose halves are multiplied and added."""
+    monkeypatch.setattr("kernels.compiling.SHIFT", shift)
+    rng, window = np.random.default_rng(15), Window((1, 1), (1, 1), (1, 1), (0, 0), size, size)
+    ops, host = stand_in_ops(dtype), HostOps(dtype if dtype != "float16" else np.float64)
+    for samples, channels in ((1, 4), (3, 2), (2, 1)):
+        x, y = rng.uniform(0.1, 1, (2, samples, channels, *size)).astype(dtype)
+        v, w = rng.uniform(0.1, 1, (2, 3, channels, 1, 1)).astype(dtype)
+        r, b = rng.normal(size=(samples, 3, *size)).astype(dtype), np.ones((1, 3, 1, 1), dtype)
+        for bias in ((), (b,)):
+            found, expected = (
+                on.conv_quotient(c(r), [(c(x), c(v)), (c(y), c(w))], window, 1, 0.5, *map(c, bias))
+                for on, c in ((ops, ops.constant), (host, host.constant))
+            )
+            agree(found, np.asarray(expected, dtype), dtype, ops)
+        x.flat[0], y.flat[-1], x.flat[x.size // 2] = np.nan, -np.inf, np.inf
+        with launched() as seen:
+            found, expected = (
+                on.conv_transpose_product(c(r), [(c(x), c(v)), (c(y), c(w))], window)
+                for on, c in ((ops, ops.constant), (host, host.constant))
+            )
+        assert [name.partition("<")[0] for name in seen] == ["multiply_stacked"]
+        finite = np.isfinite(expected := np.asarray(expected, dtype))
+        found = ops.gpu.download(found)
+        np.testing.assert_array_equal(found[~finite], expected[~finite])
+        agree(ops.constant(np.where(finite, found, 0)), np.where(finite, expected, 0), dtype, ops)
+
+
+def test_pairs_that_cannot_be_stacked_are_taken_one_by_one():
+    """Groups, other shapes, and more than two: the same numbers."""
+    rng, window = np.random.default_rng(16), Window((2, 2), (1, 1), (1, 1), (0, 1), (4, 3), (3, 4))
+    ops, host = stand_in_ops(), HostOps()
+    for group, channels in ((2, (4, 4)), (1, (2, 3)), (1, (2, 2, 2))):
+        pairs = [
+            (rng.uniform(0.1, 1, (2, c, 4, 3)), rng.uniform(0.1, 1, (6, c // group, 2, 2))) for c in channels
+        ]
+        r = rng.normal(size=(2, 6, 3, 4))
+        ours = [(ops.constant(x), ops.constant(w)) for x, w in pairs]
+        theirs = [(host.constant(x), host.constant(w)) for x, w in pairs]
+        with launched() as seen:
+            agree(
+                ops.conv_quotient(ops.constant(r), ours, window, group),
+                host.conv_quotient(host.constant(r), theirs, window, group), "float32", ops,
+            )  # fmt: skip
+        assert seen.count("im2col<float, int>") == (1 if len(channels) == 3 else 2)
+        if channels != (2, 3):
+            with launched() as seen:
+                agree(
+                    ops.conv_transpose_product(ops.constant(r), ours, window, group),
+                    host.conv_transpose_product(host.constant(r), theirs, window, group), "float32", ops,
+                )  # fmt: skip
+            assert seen.count("col2im<float, int>") == len(channels)
+
+
+def test_views_are_stacked_as_they_look():
+    ops, host, rng = stand_in_ops(), HostOps(), np.random.default_rng(17)
+    window = Window((1, 1), (1, 1), (1, 1), (0, 0), (5, 4), (5, 4))
+    arrays = [np.float32(rng.normal(size=shape)) for shape in ((2, 3, 4, 5),) * 3 + ((3, 3, 1, 1),) * 2]
+
+    def product(on):
+        r, x, y = (on.transpose(on.constant(a), (0, 1, 3, 2)) for a in arrays[:3])
+        v, w = (on.transpose(on.constant(a), (1, 0, 2, 3)) for a in arrays[3:])
+        return on.conv_transpose_product(r, [(x, v), (y, w)], window)
+
+    agree(product(ops), np.ascontiguousarray(product(host)), "float32", ops)
+
+
 def test_convolution_takes_kernels_where_they_are_needed():
     """The data of a pointwise layer are a matrix as they are."""
     ops = stand_in_ops()
@@ -183,7 +253,9 @@ def test_nothing_to_do(samples, channels):
             ops.conv(x, w, window), ops.conv_transpose(above, w, window),
         )  # fmt: skip
     assert not seen
-    shapes = [g.shape, x.shape, x.shape, above.shape, x.shape]
+    pairs = [(x, w), (x, w)]
+    results += ops.conv_quotient(above, pairs, window), ops.conv_transpose_product(above, pairs, window)
+    shapes = [g.shape, x.shape, x.shape, *(above.shape, x.shape) * 2]
     for result, shape in zip(results, shapes, strict=True):
         np.testing.assert_array_equal(ops.gpu.download(result), np.zeros(shape))
 
@@ -254,6 +326,39 @@ def test_products_are_summed(dtype, shape, index):
         expected = host.sum_of_products(*zip(theirs[0::2][:pairs], theirs[1::2][:pairs], strict=True))
         assert len(seen) == (expected.size > 0)
         agree(found, np.asarray(expected), dtype, ops)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("shift", [0, 1])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_shares_of_a_sum(dtype, shape, shift, index, monkeypatch):
+    """Two at once; others, and what does not lie in one piece, one by one."""
+    monkeypatch.setattr("kernels.compiling.SHIFT", shift)
+    ops, host = stand_in_ops(dtype), HostOps(dtype if dtype != "float16" else np.float64)
+    r, z, x, y = (array.astype(dtype) for array in numbers(shape, 4))
+    z = np.roll(z, 3)
+
+    def alike(xs, kernels, seen=lambda array: array):
+        with np.errstate(all="ignore"):
+            expected = host.proportions(
+                *map(host.constant, (r, z)), [host.constant(seen(a)) for a in xs], 0.25
+            )
+            with launched() as used:
+                found = ops.proportions(
+                    *map(ops.constant, (r, z)), [seen(ops.constant(a)) for a in xs], epsilon=0.25
+                )
+        assert [name.partition("<")[0] for name in used] == kernels * (r.size > 0)
+        assert len(found) == len(xs)
+        for ours, theirs in zip(found, expected, strict=True):
+            ours, theirs = ops.gpu.download(ours), np.asarray(theirs).astype(dtype)
+            np.testing.assert_allclose(ours, theirs, rtol=TOLERANCE[dtype], atol=TOLERANCE[dtype] / 10)
+
+    alike([x, y], ["proportions"])
+    alike([x, x], ["proportions"])
+    alike([x], ["quotient", "multiply"])
+    alike([x, y, x], ["quotient", *["multiply"] * 3])
+    if len(shape) > 1:
+        alike([x, y], ["quotient"], lambda array: array[..., ::-1])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -383,9 +488,11 @@ def test_every_kernel_runs_in_half_precision(name):
         "stabilize": lambda on, c: on.stabilize(c(x), 0.01),
         "quotient": lambda on, c: on.quotient(c(x), c(x) * 2.0, 0.01),
         "quotient_by_channel": lambda on, c: on.quotient(c(x), c(x) * 2.0, 0.01, c(w[:1, :, :1, :1])),
+        "proportions": lambda on, c: on.proportions(c(x), c(x) * 2.0, [c(x), c(x[::-1])], 0.01)[1],
         "add": lambda on, c: on.total([c(x), c(x)]),
         "multiply": lambda on, c: on.sum_of_products((c(x), c(x))),
         "multiply_back": lambda on, c: on.sum_of_products((c(x), c(x)), (c(x), c(x))),
+        "multiply_stacked": lambda on, c: on.conv_transpose_product(c(rng_g), [(c(x), c(w))] * 2, window),
         "max_first": lambda on, c: on.max_route(c(g), c(x), window),
         "max_route": lambda on, c: on.max_route(c(g), c(x), window),
         "window_sum": lambda on, c: on.window_sum(c(x), window),

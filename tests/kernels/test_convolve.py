@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -248,8 +249,9 @@ def test_all_ways_end_alike(bias, monkeypatch):
             + ((7, 5, *window.kernel),) + ((2, 7, *window.size_out),) * 2
         )  # fmt: skip
         b = rng.normal(size=(1, 7, 1, 1)).astype(np.float32) if bias else None
-        quotient = host.conv_quotient(*(v.astype(np.float64) for v in (r, x, w)), window, 1, 0.5, b)
-        product = host.conv_transpose_product(*(v.astype(np.float64) for v in (a, g, w)), window)
+        wide = [v.astype(np.float64) for v in (r, x, g, a, w)]
+        quotient = host.conv_quotient(wide[0], [(wide[1], wide[4])], window, 1, 0.5, b)
+        product = host.conv_transpose_product(wide[2], [(wide[3], wide[4])], window)
         seen = []
 
         def every(gpu, ways, *arrays, seen=seen):
@@ -257,9 +259,9 @@ def test_all_ways_end_alike(bias, monkeypatch):
             return ways[0]
 
         monkeypatch.setattr("onnxvis.ops.device.convolution.fastest", every)
-        given = [ops.constant(v) for v in (r, x, w)]
-        ops.conv_quotient(*given, window, 1, 0.5, None if b is None else ops.constant(b))
-        ops.conv_transpose_product(*(ops.constant(v) for v in (a, g, w)), window)
+        r, x, g, a, w = (ops.constant(v) for v in (r, x, g, a, w))
+        ops.conv_quotient(r, [(x, w)], window, 1, 0.5, None if b is None else ops.constant(b))
+        ops.conv_transpose_product(g, [(a, w)], window)
         for found, expected in zip(seen, (quotient, product), strict=True):
             assert len(found) > 1
             for result in found:
@@ -347,6 +349,33 @@ def test_parts_of_weights_are_made_once(monkeypatch, name):
     monkeypatch.setattr(ops.gpu, "share", 4 * 40 * 56 * 9)
     weights = np.float32(rng.normal(size=(40, 56, 3, 3)))
     assert parts()[1] == parts()[1] == len(first)
+
+
+def test_what_is_made_of_two_is_made_once():
+    """As long as the first lives; the second is held until then, or another might be taken for it."""
+    gpu, count = stand_in_gpu(), []
+    arrays = [np.full(20000, n, np.float32) for n in range(3)]
+
+    def make():
+        count.append(len(count))
+        return (gpu.xp.zeros((3,), np.float32),)
+
+    def made(first, *others):
+        (array,) = gpu.constants.made_of(first, "both", make, others)
+        return array
+
+    a, b, c = (gpu.constants.of(array, np.float32) for array in arrays)
+    assert made(a, b) is made(a, b)
+    assert len({*map(id, (made(a, b), made(a, c), made(b, a), made(a)))}) == 4 == len(count)
+    assert made(a, b * 1) is not made(a, b * 1)
+    second = weakref.ref(b)
+    del b, arrays[1]
+    gc.collect()
+    assert second() is not None and len(gpu.constants._large) == 2
+    assert made(a, second()) is not made(a, second())  # it is no constant any more
+    del a, arrays[0]
+    gc.collect()
+    assert second() is None and gpu.constants._made.keys() == {id(c)}
 
 
 def test_parts_of_small_constants_go_with_them(monkeypatch):

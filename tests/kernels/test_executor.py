@@ -7,9 +7,9 @@ import numpy as np
 import onnx
 import pytest
 from engine.branching import RUNTIME, WRT, branching, close, engine, feeds
-from models import small_cnn
+from models import build, small_cnn
 from onnx import helper, numpy_helper
-from rules.cases import named_pairs, pairs
+from rules.cases import CASES, named_pairs, pairs
 
 import onnxvis
 from onnxvis.engine import device as module
@@ -238,19 +238,89 @@ def test_relevance_takes_the_fused_kernels(with_gpu, composite):
         ours = onnxvis.load(small_cnn(), executor="device").explain(x, "lrp", composite=composite)
     close(ours.values, onnxvis.load(small_cnn()).explain(x, "lrp", composite=composite).values)
     used = {name.partition("<")[0] for name in seen}
-    assert {"split", "quotient", "multiply_back", "im2col", "col2im"} <= used
+    assert {"split", "quotient", "multiply_stacked", "im2col", "col2im"} <= used
 
 
-@pytest.mark.parametrize(
-    ("composite", "products"), [("epsilon_plus", 2 + 1), ("epsilon_alpha2_beta1", 4 + 2)]
-)
-def test_what_is_never_negative_has_no_negative_part(with_gpu, composite, products):
-    """Behind a rectifier a rule by signs takes half of the convolutions."""
+@pytest.mark.parametrize(("composite", "shares"), [("epsilon_plus", 1), ("epsilon_alpha2_beta1", 2)])
+def test_what_is_never_negative_has_no_negative_part(with_gpu, composite, shares):
+    """Behind a rectifier a rule by signs has no second half to stack."""
     x = np.random.default_rng(0).normal(size=(2, 3, 12, 12)).astype(np.float32)
     with launched() as seen:
         onnxvis.load(small_cnn(), executor="device").explain(x, "lrp", composite=composite)
-    for kernel in ("im2col<float, int>", "col2im<float, int>"):
-        assert seen.count(kernel) == products
+    for kernel, layers in (("im2col", 2), ("col2im", 2), ("multiply_stacked", 1)):
+        assert seen.count(f"{kernel}<float, int>") == layers * shares
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("operator", "form", "kernels"),
+    [
+        ("Add", "", ["proportions"]),
+        ("Add", "constant second", ["quotient", "multiply"]),
+        ("Add", "second stretched", ["quotient", "multiply", "multiply"]),
+        ("Sum", "three", ["quotient", "multiply", "multiply", "multiply"]),
+        ("Sub", "", ["quotient", "multiply", "multiply"]),
+    ],
+)
+def test_two_summands_get_their_shares_at_once(operator, form, kernels, dtype):
+    case = next(case for case in CASES if (case.operator, case.form) == (operator, form))
+    plan, record, seeds = case.plan("lrp", dtype), case.record(dtype), {"y": case.seed(dtype)}
+    with launched() as seen:
+        found = DeviceExecutor(plan, OPS[dtype]).backward(record_of(record), seeds)
+    expected = HostExecutor(plan, dtype).backward(record, seeds)
+    for name in plan.wrt:
+        close(found[name], expected[name])
+    assert [name.partition("<")[0] for name in seen if not name.startswith("add")] == kernels
+
+
+def test_a_summand_gets_as_many_shares_as_are_asked_for(with_gpu):
+    x, z, r = np.random.default_rng(0).normal(size=(3, 2, 3, 4)).astype(np.float32)
+
+    def share(*summands):
+        names = [*dict.fromkeys(summands)]
+        node = helper.make_node("Add", summands, ["y"])
+        net = onnxvis.load(build([node], {name: [2, 3, 4] for name in names}, ["y"], {}), executor="device")
+        with launched() as seen:
+            found = net.vjp({name: {"x": x, "z": z}[name] for name in names}, {"y": r}, "lrp", wrt=["x"])
+        return found["x"], seen
+
+    epsilon = np.float32(1e-6)
+    found, seen = share("x", "x")
+    assert seen == ["proportions<float>", "add<float>"]
+    close(found, 2 * x * (r / (2 * x + np.copysign(epsilon, x))))
+    found, seen = share("z", "x")
+    assert seen == ["quotient<float>", "multiply<float>"]
+    close(found, x * (r / (x + z + np.copysign(epsilon, x + z))))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("method", "quotients", "products"), [("zplus", 1, 1), ("alpha_beta", 2, 2), ("zbox", 3, 1)]
+)
+@pytest.mark.parametrize("form", ["2-D", "no bias", "asymmetric pads strided", "grouped"])
+def test_both_signs_are_one_convolution(monkeypatch, form, method, quotients, products, dtype):
+    """And one back, with weights that are stacked once; those of groups are not."""
+    case = next(case for case in CASES if (case.operator, case.opset, case.form) == ("Conv", 11, form))
+    plan, ops = case.plan(method, dtype), stand_in_ops(dtype)
+    record, seeds = case.record(dtype), {"y": case.seed(dtype)}
+    stacked, concat = [], ops.concat
+    monkeypatch.setattr(ops, "concat", lambda *given: stacked.append(1) or concat(*given))
+    device, expected = DeviceExecutor(plan, ops), HostExecutor(plan, dtype).backward(record, seeds)
+    first = True
+    for _ in range(2):
+        stacked.clear()
+        with launched() as seen:
+            found = device.backward(record_of(record), seeds)
+        close(found["x0"], expected["x0"])
+        kernels = [name.partition("<")[0] for name in seen]
+        if form == "grouped":
+            assert "multiply_stacked" not in kernels and not stacked
+        else:
+            assert [kernels.count(name) for name in ("im2col", "col2im", "multiply_stacked")] == [
+                quotients, products, products,
+            ]  # fmt: skip
+            assert len(stacked) == (method != "zbox") * products + first * products
+        first = False
 
 
 def test_double_precision_stays(with_gpu):

@@ -54,11 +54,18 @@ def intermediate_code(nvrtc, file, name):
     return code.decode()
 
 
-INPUTS = {"between": 2, "GRADIENT": 2, "GUIDED": 2, "quotient": 2, "multiply_back": 4}
+INPUTS = {
+    "between": 2, "GRADIENT": 2, "GUIDED": 2, "quotient": 2, "proportions": 4, "multiply_back": 4,
+    "int": 4, "long long": 4,
+}  # fmt: skip
+KERNELS_BY_NUMBER = [
+    "rectify", "between", "split", "stabilize", "quotient", "proportions", "multiply_back",
+    "multiply_stacked",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", NUMBERS)
-@pytest.mark.parametrize("kernel", ["rectify", "between", "split", "stabilize", "quotient", "multiply_back"])
+@pytest.mark.parametrize("kernel", KERNELS_BY_NUMBER)
 def test_numbers_move_16_bytes_at_a_time(core, kernel, dtype):
     """All loads come before the first store: else each would wait for the one before."""
     nvrtc = pytest.importorskip("cuda.bindings.nvrtc")
@@ -67,7 +74,7 @@ def test_numbers_move_16_bytes_at_a_time(core, kernel, dtype):
         moves = re.findall(r"\b(ld|st)\.global\.v(\d)\.[bfu](\d+)", code)
         assert moves and all(int(count) * int(bits) == 128 for _, count, bits in moves)
         kinds = [kind for kind, _, _ in moves]
-        loads, stores = INPUTS.get(variant, INPUTS.get(kernel, 1)), 1 + (kernel == "split")
+        loads, stores = INPUTS.get(variant, INPUTS.get(kernel, 1)), 1 + (kernel in ("split", "proportions"))
         assert kinds == ["ld"] * loads + ["st"] * stores
 
 

@@ -65,6 +65,13 @@ def _elementwise() -> Iterator[Expression]:
             products = lambda ops, a, b, n=count: ops.sum_of_products(*[(a, b)] * n)  # noqa: E731
             formula = lambda a, b, n=count: n * a * b  # noqa: E731
             yield Expression(f"sum_of_products {count} {form}", products, formula, (X, a))
+    for form, z in (("", Y), ("stretched", COLUMN)):
+        for count in (1, 2, 3):
+            shares = lambda ops, r, z, x, n=count: ops.proportions(r, z, [r, x, r][:n], 0.5)  # noqa: E731
+            weighed = lambda *given, f=shares: sum(2.0**k * s for k, s in enumerate(f(*given)))  # noqa: E731
+            whole = lambda r, x, n=count: sum([r, 2 * x, 4 * r][:n])  # noqa: E731
+            formula = lambda r, z, x, f=whole: f(r, x) * r / (z + 0.5 * np.sign(z))  # noqa: E731
+            yield Expression(f"proportions {count} {form}", weighed, formula, (X, z, BATCH[0]))
     for name, bias in (("alike", Y), ("stretched", COLUMN), ("of channels", COLUMN[None, :, 0, None])):
         data = (BATCH, BATCH + 1) if bias.ndim == 3 else (X, Y)
         biased = lambda ops, r, z, b: ops.quotient(r, z, 0.5, b)  # noqa: E731

@@ -9,7 +9,10 @@ from ops import windows
 from ops.expressions import EXPRESSIONS
 
 OPS = HostOps(np.float64)
-WINDOWED = {"conv", "conv_transpose", "window_sum", "window_spread", "max_route", "conv_weight"}
+WINDOWED = {
+    "conv", "conv_transpose", "conv_quotient", "conv_transpose_product", "conv_weight",
+    "window_sum", "window_spread", "max_route",
+}  # fmt: skip
 
 
 def operands(window, group, rng):
@@ -35,7 +38,10 @@ def test_every_primitive_is_tried():
         "split",
         "gate",
         "quotient",
+        "proportions",
         "sum_of_products",
+        "conv_quotient",
+        "conv_transpose_product",
         "sigmoid",
         "cos",
     }
@@ -59,6 +65,22 @@ def test_convolution(name, group):
         x, w, g = operands(window, group, rng)
         chosen = {"conv": (x, w), "conv_transpose": (g, w), "conv_weight": (x, g)}[name]
         close(getattr(OPS, name)(*chosen, window, group), getattr(windows, name)(*chosen, window, group))
+
+
+@pytest.mark.parametrize("group", [1, 2])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_convolutions_of_pairs(group, count):
+    rng = np.random.default_rng(7)
+    for window in windows.random_windows(20, seed=2):
+        parts = [operands(window, group, rng) for _ in range(count)]
+        pairs, (_, _, g) = [(x, w) for x, w, _ in parts], parts[0]
+        z = sum(windows.conv(x, w, window, group) for x, w in pairs)
+        close(OPS.conv_quotient(g, pairs, window, group, 0.5), g / (z + np.where(z < 0, -0.5, 0.5)))
+        b = rng.normal(size=(1, g.shape[1], *(1,) * len(window.kernel)))
+        biased = (z + b) + np.where(z + b < 0, -0.5, 0.5)
+        close(OPS.conv_quotient(g, pairs, window, group, 0.5, b), g / biased)
+        back = sum(x * windows.conv_transpose(g, w, window, group) for x, w in pairs)
+        close(OPS.conv_transpose_product(g, pairs, window, group), back)
 
 
 @pytest.mark.parametrize("name", ["window_sum", "window_spread"])

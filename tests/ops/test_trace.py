@@ -56,6 +56,19 @@ def test_convolution(name, group):
         alike(lambda ops, *a, n=name, s=window: getattr(ops, n)(*a, s, group), *chosen)
 
 
+@pytest.mark.parametrize("group", [1, 2])
+def test_convolutions_of_pairs(group):
+    rng = np.random.default_rng(8)
+    for window in windows.random_windows(10, seed=3):
+        (x, v, g), (y, w, _) = (operands(window, group, rng) for _ in range(2))
+        arrays = map(abs, (g, x, v, y, w))  # of one sign, or a quotient may be that of rounding
+        alike(lambda ops, g, x, v, y, w, s=window: ops.conv_quotient(g, [(x, v), (y, w)], s, group), *arrays)
+        alike(
+            lambda ops, g, x, v, y, w, s=window: ops.conv_transpose_product(g, [(x, v), (y, w)], s, group),
+            *(g, x, v, y, w),
+        )
+
+
 @pytest.mark.parametrize("name", ["window_sum", "window_spread"])
 def test_window(name):
     rng = np.random.default_rng(5)

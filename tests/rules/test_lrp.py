@@ -79,6 +79,34 @@ def test_sums_and_averages_share_in_proportion(case, method):
     agree(relevance(case, method, r), dense.epsilon(dense.Affine.of(case), r.ravel()))
 
 
+SUMS = {  # nodes over x and z, and what x gets of R / stab(y)
+    "twice": ([("Add", ["x", "x"])], lambda x, z: (2 * x, 2 * x)),
+    "twice of three": ([("Sum", ["x", "z", "x"])], lambda x, z: (2 * x, 2 * x + z)),
+    "the second": ([("Add", ["z", "x"])], lambda x, z: (x, x + z)),
+    "the second of three": ([("Sum", ["c", "x", "z"])], lambda x, z: (x, x + z + 1)),
+    "beside a constant": ([("Add", ["x", "c"])], lambda x, z: (x, x + 1)),
+    "taken off": ([("Sub", ["z", "x"])], lambda x, z: (-x, z - x)),
+    "difference": ([("Sub", ["x", "z"], "d"), ("Add", ["d", "x"])], lambda x, z: (2 * x, 2 * x - z)),
+    "beside what is stretched": ([("Sum", ["x", "x", "row"])], lambda x, z: (2 * x, 2 * x + 1)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("executor", ["host", "compiled"])
+@pytest.mark.parametrize("form", SUMS)
+def test_summands_that_appear_twice_or_are_not_asked_for(form, executor):
+    given, formula = SUMS[form]
+    nodes = [helper.make_node(op, names, [*output, "y"][:1]) for op, names, *output in given]
+    constants = {"c": np.ones((2, 3, 4), np.float32), "row": np.ones(4, np.float32)}
+    used = {name for node in nodes for name in node.input}
+    x, z, r = (models.normal(2, 3, 4, seed=seed) for seed in range(3))
+    inputs = {name: array for name, array in {"x": x, "z": z}.items() if name in used}
+    weights = {name: array for name, array in constants.items() if name in used}
+    model = models.build(nodes, {name: [2, 3, 4] for name in inputs}, ["y"], weights)
+    found = onnxvis.load(model, threads=1, executor=executor).vjp(inputs, {"y": r}, "lrp", wrt=["x"])
+    share, total = (part.astype(np.float64) for part in formula(x, z))
+    np.testing.assert_allclose(found["x"], share * r / (total + np.copysign(1e-6, total)), rtol=2e-3)
+
+
 @pytest.mark.parametrize(**chosen(BY_SLOPE))
 def test_norms_and_regions_share_by_the_slope(case, method):
     """Rᵢ = Σⱼ xᵢ·∂yⱼ/∂xᵢ / stab(yⱼ) · Rⱼ, where Σᵢ xᵢ·∂yⱼ/∂xᵢ = yⱼ: the slope by differences."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,13 @@ __all__ = ["Constants", "NotCapturableError"]
 
 class NotCapturableError(Exception):
     """Something that a CUDA graph cannot hold: the caller runs it step by step instead."""
+
+
+class _Made(NamedTuple):
+    """What is made of a constant, and of which others."""
+
+    arrays: tuple[Any, ...]
+    others: Sequence[Any]
 
 
 class Constants:
@@ -29,8 +36,8 @@ class Constants:
         self._to_device, self._largest = upload, largest
         self.held: list[Any] | None = None
         self._large: dict[int, tuple[weakref.ref[Any], Any]] = {}
-        # By the id of what it is made of, with that: it cannot be another's then.
-        self._made: dict[int, tuple[Any, dict[Hashable, tuple[Any, ...]]]] = {}
+        # By the id of what it is made of, with that, and what else it is made of: none can be another's then.
+        self._made: dict[int, tuple[Any, dict[Hashable, _Made]]] = {}
         self._small: OrderedDict[Any, Any] = OrderedDict()
 
     def of(self, array: np.ndarray[Any, Any], dtype: Any) -> Any:
@@ -80,22 +87,25 @@ class Constants:
         for constant in constants:
             _, made = self._made.pop(id(constant), (constant, {}))
             for each in made.values():
-                self._let_go(each)
+                self._let_go(each.arrays)
 
-    def made_of(self, constant: Any, key: Hashable, make: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
-        """Arrays that ``make`` makes of a constant: once, and kept as long as it.
+    def made_of(
+        self, constant: Any, key: Hashable, make: Callable[[], tuple[Any, ...]], others: Sequence[Any] = ()
+    ) -> tuple[Any, ...]:
+        """Arrays that ``make`` makes of a constant, and maybe of others: once, and kept as long as the first.
 
         They are such constants themselves.  ``key``: equal where the same is made.  Of other arrays it is
         made anew, and so it is of the largest, and while a CUDA graph is captured, if it was not before.
         """
-        known = self._made.get(id(constant))
-        capturing = self.held is not None
-        if known is None or constant.nbytes > self._largest() or (capturing and key not in known[1]):
+        known, capturing = self._made.get(id(constant)), self.held is not None
+        if known is None or any(id(other) not in self._made for other in others):
             return make()
-        made = known[1]
-        found: tuple[Any, ...] = made[key] if key in made else make()
+        made, key = known[1], (key, *map(id, others))
+        if constant.nbytes > self._largest() or (capturing and key not in made):
+            return make()
         if key not in made:
-            made[key] = tuple(map(self._known, found))
+            made[key] = _Made(tuple(map(self._known, make())), others)
+        found = made[key].arrays
         if self.held is not None:
             self.held.extend(found)
         return found

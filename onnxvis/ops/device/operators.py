@@ -160,6 +160,15 @@ class DeviceOps(Ops):
             return super().sum_of_products(*pairs)
         return self._fused("multiply" if len(pairs) == 1 else "multiply_back", "", *flat)
 
+    def proportions(
+        self, r: Array, z: Array, xs: Sequence[Array], epsilon: float = 1e-6
+    ) -> tuple[Array, ...]:
+        if len(xs) != 2 or not self._alike(r, z, *xs):
+            return super().proportions(r, z, xs, epsilon)
+        shares = tuple(self.xp.empty(x.shape, x.dtype) for x in xs)
+        self._by_number("proportions", "", r, z, *xs, np.float64(epsilon), *shares)
+        return shares
+
     def total(self, arrays: Sequence[Array]) -> Array:
         def both(a: Array, b: Array) -> Array:
             return self._fused("add", "", a, b) if self._alike(a, b) else a + b
@@ -267,23 +276,52 @@ class DeviceOps(Ops):
     def conv_quotient(
         self,
         r: Array,
-        x: Array,
-        w: Array,
+        pairs: Sequence[tuple[Array, Array]],
         window: Window,
         group: int = 1,
         epsilon: float = 1e-6,
         bias: Array | None = None,
     ) -> Array:
         if bias is None:
-            bias = self.constant(np.zeros((1, w.shape[0], *(1,) * (x.ndim - 2))))
-        if not self._by_channel(bias, r):
-            return super().conv_quotient(r, x, w, window, group, epsilon, bias)
+            bias = self.constant(np.zeros((1, r.shape[1], *(1,) * (r.ndim - 2))))
+        stacked = len(pairs) > 1
+        if (stacked and not self._stackable(pairs, group)) or not self._by_channel(bias, r):
+            return super().conv_quotient(r, pairs, window, group, epsilon, bias)
+        x, w = (self.concat([x for x, _ in pairs], 1), self._stacked(pairs)) if stacked else pairs[0]
         r, x, w = map(self._dense, (r, x, w))
         return self.convolution.quotient(r, x, w, window, group, epsilon, bias)
 
-    def conv_transpose_product(self, a: Array, g: Array, w: Array, window: Window, group: int = 1) -> Array:
-        a, g, w = map(self._dense, (a, g, w))
-        return self.convolution.adjoint_product(a, g, w, window, group)
+    def conv_transpose_product(
+        self, g: Array, pairs: Sequence[tuple[Array, Array]], window: Window, group: int = 1
+    ) -> Array:
+        if len(pairs) == 1:
+            g, x, w = map(self._dense, (g, *pairs[0]))
+            return self.convolution.adjoint_product(x, g, w, window, group)
+        if len(pairs) > 2 or not self._stackable(pairs, group):
+            return super().conv_transpose_product(g, pairs, window, group)
+        back = self.convolution.adjoint(self._dense(g), self._stacked(pairs), window, group)
+        x, y = (self._dense(x) for x, _ in pairs)
+        return self._multiply_stacked(x, y, back)
+
+    def _multiply_stacked(self, x: Array, y: Array, both: Array) -> Array:
+        """x·a + y·b, where a and b are stacked along the channels."""
+        result, index = self.xp.empty(x.shape, x.dtype), index_type(both.size)
+        part, threads = divisor(math.prod(x.shape[1:]), index), -(-x.nbytes // PACK)
+        self._launch("multiply_stacked", x, index, threads, x, y, both, result, part, count=x.size)
+        return result
+
+    @staticmethod
+    def _stackable(pairs: Sequence[tuple[Array, Array]], group: int) -> bool:
+        """True where data and weights of all pairs can lie one behind the other along their channels."""
+        (x, w), *others = pairs
+        return bool(group == 1 and x.size) and all(
+            (a.shape, a.dtype, b.shape, b.dtype) == (x.shape, x.dtype, w.shape, w.dtype) for a, b in others
+        )
+
+    def _stacked(self, pairs: Sequence[tuple[Array, Array]]) -> Array:
+        """The weights of all pairs along their channels, which are made once."""
+        first, *others = weights = [w for _, w in pairs]
+        return self.gpu.constants.made_of(first, "stacked", lambda: (self.concat(weights, 1),), others)[0]
 
     def window_sum(self, x: Array, window: Window) -> Array:
         x, planes = self._dense(x), math.prod(x.shape[:2])

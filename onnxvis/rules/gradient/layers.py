@@ -7,7 +7,7 @@ from typing import Any
 
 from onnxvis.ops.primitives import Array, Shape
 from onnxvis.ops.window import Window
-from onnxvis.rules.registry import Linear, linear
+from onnxvis.rules.registry import Linear, Parts, linear
 from onnxvis.rules.step import Step
 
 
@@ -29,11 +29,11 @@ class Conv(Linear):
     def adjoint(self, step: Step, g: Array, w: Array) -> Array:
         return step.conv_transpose(g, w, self.window(step), step.attribute("group", 1))
 
-    def quotient(self, step: Step, r: Array, x: Array, w: Array, epsilon: float, bias: Array | None) -> Array:
-        return step.conv_quotient(r, x, w, self.window(step), step.attribute("group", 1), epsilon, bias)
+    def quotient(self, step: Step, r: Array, parts: Parts, epsilon: float, bias: Array | None) -> Array:
+        return step.conv_quotient(r, parts, self.window(step), step.attribute("group", 1), epsilon, bias)
 
-    def product(self, step: Step, x: Array, g: Array, w: Array) -> Array:
-        return step.conv_transpose_product(x, g, w, self.window(step), step.attribute("group", 1))
+    def product(self, step: Step, g: Array, parts: Parts) -> Array:
+        return step.conv_transpose_product(g, parts, self.window(step), step.attribute("group", 1))
 
     def weight_adjoint(self, step: Step, g: Array, x: Array) -> Array:
         return step.conv_weight(x, g, self.window(step), step.attribute("group", 1))

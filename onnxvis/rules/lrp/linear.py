@@ -20,16 +20,17 @@ from onnxvis.rules.step import Step
 # ---- in proportion to what each input contributed ------------------------------------------------
 
 
-def over(step: Step, r: Array, z: Array, bias: Array | None = None) -> Array:
-    """R / stab(z + bias)."""
-    return step.quotient(r, z, step.settings["epsilon"], bias)
+def over(step: Step, r: Array, z: Array) -> Array:
+    """R / stab(z)."""
+    return step.quotient(r, z, step.settings["epsilon"])
 
 
 @lrp_rule("norm", needs="x y")
 @lrp_rule("epsilon", needs="x y")
 def epsilon(step: Step, r: Array) -> Array:
     """x · Wᵀ(R / stab(Wx + b)): in proportion to each input's part of the output (Bach et al. 2015)."""
-    return step.linear.product(step, step.x, over(step, r, _output(step)), step.w)
+    x, w = step.x, step.w
+    return step.linear.product(step, over(step, r, _output(step)), [(x, w)])
 
 
 @lrp_rule("zplus")
@@ -46,16 +47,8 @@ def zplus(step: Step, r: Array) -> Array:
 
 def share(step: Step, r: Array, *parts: tuple[Array, Array], bias: Array | None) -> Array:
     """R in proportion to the parts (x, W) of z = Σ Wx + b: Σ x · Wᵀ(R / stab(z))."""
-    if len(parts) == 1:
-        ((x, w),) = parts
-        return step.linear.product(
-            step, x, step.linear.quotient(step, r, x, w, step.settings["epsilon"], bias), w
-        )
-    z = step.forward(*parts[0])
-    for x, w in parts[1:]:
-        z = z + step.forward(x, w)
-    s = over(step, r, z, bias)
-    return step.sum_of_products(*((x, step.adjoint(s, w)) for x, w in parts))
+    s = step.linear.quotient(step, r, parts, step.settings["epsilon"], bias)
+    return step.linear.product(step, s, parts)
 
 
 def _output(step: Step) -> Array:
@@ -153,7 +146,7 @@ def zbox(step: Step, r: Array) -> Array:
     z = z - step.forward(_everywhere(step, high), negative)
     s = over(step, r, z)
     above, below = x - step.constant(low), x - step.constant(high)
-    return step.sum_of_products((above, step.adjoint(s, positive)), (below, step.adjoint(s, negative)))
+    return step.linear.product(step, s, [(above, positive), (below, negative)])
 
 
 @lrp_rule("wsquare", refuses=_weightless)

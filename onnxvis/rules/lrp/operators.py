@@ -29,7 +29,7 @@ def _of_several(node: Node, graph: Graph) -> str | None:
     return "it multiplies tensors that the model computes: LRP knows only constant weights"
 
 
-@rule("Add", "Sum", "Sub", "Mean", method="lrp", needs="xs y", inputs=computed, refuses=refuse_axis)
+@rule("Sub", "Mean", method="lrp", needs="xs y", inputs=computed, refuses=refuse_axis)
 @rule("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", method="lrp", needs="x y", inputs=(0,))
 @rule("Resize", "Upsample", method="lrp", needs="x y", inputs=(0,), refuses=antialiased)
 @rule("ImageScaler", "Affine", "Scale", "CumSum", method="lrp", needs="x y", inputs=(0,))
@@ -47,6 +47,19 @@ def in_proportion(step: Step, r: Array) -> tuple[Array | None, ...]:
     return tuple(
         None if g is None else step.sum_of_products((step.input(i), g)) for i, g in enumerate(shares)
     )
+
+
+@rule("Add", "Sum", method="lrp", needs="xs y", inputs=computed, refuses=refuse_axis)
+def summed(step: Step, r: Array) -> tuple[Array | None, ...]:
+    """xᵢ · R / stab(y), where no summand is broadcast."""
+    count = len(step.node.inputs)
+    wanted = [i for i in range(count) if step.wants(i)]
+    if any(step.shape(i) != step.output_shape() for i in wanted):
+        shares: tuple[Array | None, ...] = in_proportion(step, r)
+        return shares
+    y, xs = step.y, [step.input(i) for i in wanted]
+    found = dict(zip(wanted, step.proportions(r, y, xs, step.settings["epsilon"]), strict=True))
+    return tuple(found.get(i) for i in range(count))
 
 
 ACTIVATIONS = (
