@@ -22,6 +22,7 @@ __all__ = ["Forward", "Record"]
 
 Array = np.ndarray[Any, Any]
 _Which = tuple[frozenset[str], bool]
+SINGLE = {(), (1,)}  # the first axis of a single sample's inputs, if they have any
 DEAD = 0.05  # share of the nodes from which on those that nothing depends on are left out
 
 
@@ -120,7 +121,7 @@ class Forward:
 
     def _for(self, names: tuple[str, ...], feeds: Mapping[str, Array]) -> tuple[Any, list[str]]:
         """What of these is to be computed, and the session that does it (None for nothing)."""
-        single = all(array.shape[:1] in ((), (1,)) for array in feeds.values())
+        single = {array.shape[:1] for array in feeds.values()} <= SINGLE
 
         def find() -> tuple[_Which | None, list[str]]:
             computed = list(dict.fromkeys(name for name in names if name not in feeds))
