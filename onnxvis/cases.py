@@ -125,7 +125,7 @@ class Cases:
         key = target.key if isinstance(target, Target) else None
         if key is None:
             return look()
-        shapes = ((name, array.shape) for name, array in feeds.items())
+        shapes = [(name, array.shape) for name, array in feeds.items()]
         return kept(self._aims, (key, part.start, part.stop, samples, *shapes), self.AIMS, look)
 
 

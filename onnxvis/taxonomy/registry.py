@@ -89,7 +89,7 @@ class Case:
         """Walk the target's seed back in several ways, each to one tensor, after one forward pass: what
         arrived in each, and the record.
         """
-        also = [*self.aim.reads, *(name for way in ways if way.finish is None for name in way.wrt)]
+        also = [*self.aim.reads, *[name for way in ways if way.finish is None for name in way.wrt]]
         start = Start(self.aim, seed)
         record, found = self.engine.vjps(self.feeds, start, self.aim.tensors, ways, also, self._settle)
         return [arrived[name] for way, arrived in zip(ways, found, strict=True) for name in way.wrt], record
