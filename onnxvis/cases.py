@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from .cache import kept
 from .explanation import Explanation
 from .inputs import Batch, batches, main_input
-from .pictures import Pictures
+from .pictures import Bounds, Pictures
 from .target import Aim, Target, Wanted, find_aim, settled, tensors_of
 from .taxonomy import Case, MethodInfo, Outcome
 
@@ -45,7 +46,7 @@ class Cases:
         """Samples explained by the input ``name``, in the batches that the model takes, or ``singly``."""
         side_by_side = self.model.engine.side_by_side
         engine = side_by_side.engine if singly else self.model.engine
-        parts = [*batches(batch, self.model.inputs, singly)]
+        parts = batches(batch, self.model.inputs, singly)
         about: list[dict[str, Any]] = []
 
         def tell(aims: Sequence[Aim]) -> None:
@@ -60,7 +61,8 @@ class Cases:
         outcomes = [*(side_by_side.run(explained, parts) if singly else map(explained, parts))]
         if not about:
             tell([outcome.aim for outcome in outcomes])
-        values, score = (concatenated([getattr(each, of) for each in outcomes]) for of in ("values", "score"))
+        values = concatenated([outcome.values for outcome in outcomes])
+        score = concatenated([outcome.score for outcome in outcomes])
         values = values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False)
         return Explanation(values=values, score=score, layer=outcomes[0].layer, **about[-1])
 
@@ -100,9 +102,12 @@ class Cases:
         if part is None or samples is None:
             part, samples = slice(0, batch.samples), batch.samples
         aim = self._aim(engine, batch.feeds, target, part, samples)
+        return Case(engine, batch.feeds, name, aim, partial(self._bounds, batch, name), told)
+
+    def _bounds(self, batch: Batch, name: str) -> Bounds | None:
+        """What the input ``name`` can hold, where it is known how pictures become one."""
         known = bool(batch.pictures) or self.model.preprocess_source != "default"
-        bounds = self._pictures.bounds(batch.feeds[name], name) if known else None
-        return Case(engine, batch.feeds, name, aim, bounds, self._pictures.channel_axis(name), told)
+        return self._pictures.bounds(batch.feeds[name], name) if known else None
 
     @property
     def _pictures(self) -> Pictures:
@@ -120,7 +125,7 @@ class Cases:
         key = target.key if isinstance(target, Target) else None
         if key is None:
             return look()
-        shapes = ((name, array.shape) for name, array in feeds.items())
+        shapes = [(name, array.shape) for name, array in feeds.items()]
         return kept(self._aims, (key, part.start, part.stop, samples, *shapes), self.AIMS, look)
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,17 +20,16 @@ __all__ = [
 Array = np.ndarray[Any, Any]
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Complete inputs by name, and the photos that they were made of, one a sample (or none)."""
 
     feeds: Mapping[str, Array]
     pictures: tuple[Prepared, ...] = ()
 
-    @cached_property
+    @property
     def samples(self) -> int:
         """Length of the first axis."""
-        return max((array.shape[0] for array in self.feeds.values() if array.ndim), default=1)
+        return max([array.shape[0] for array in self.feeds.values() if array.ndim], default=1)
 
 
 def main_input(specs: Sequence[TensorSpec]) -> TensorSpec:
@@ -171,19 +168,20 @@ def fixed_samples(specs: Sequence[TensorSpec]) -> int | None:
     return min(_lengths(specs), default=None)
 
 
-def batches(batch: Batch, specs: Sequence[TensorSpec], singly: bool = False) -> Iterator[tuple[slice, Batch]]:
+def batches(batch: Batch, specs: Sequence[TensorSpec], singly: bool = False) -> list[tuple[slice, Batch]]:
     """The batch in parts of the length that the model takes; where it takes any, whole or ``singly``."""
     lengths = {1} if singly else _lengths(specs)
     samples = batch.samples
     if not lengths or lengths == {samples}:
-        yield slice(0, samples), batch
-        return
+        return [(slice(0, samples), batch)]
     length = min(lengths)
     if len(lengths) > 1 or samples % length:
         raise InputError(
             f"the model takes {' or '.join(map(str, sorted(lengths)))} samples at a time; "
             f"{samples} were given"
         )
-    for start in range(0, samples, length):
-        part = slice(start, start + length)
-        yield part, Batch({name: array[part] for name, array in batch.feeds.items()}, batch.pictures[part])
+    parts = [slice(start, start + length) for start in range(0, samples, length)]
+    return [
+        (part, Batch({name: array[part] for name, array in batch.feeds.items()}, batch.pictures[part]))
+        for part in parts
+    ]

@@ -340,7 +340,7 @@ class Model:
         wanted = normal(target, self.names)
         batch = complete(x, self.inputs, self.preprocess) if x is not None else self._pictures.blank(size)
         name = self._input(None)
-        if x is not None and len([*batches(batch, self.inputs)]) > 1:
+        if x is not None and len(batches(batch, self.inputs)) > 1:
             raise InputError("this model takes a fixed number of samples; reconstruct one at a time")
         case = self._cases.case(batch, name, wanted)
         found = info.run(case, self._pictures.canvas(batch.feeds[name], name), progress, **checked)

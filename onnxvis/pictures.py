@@ -13,7 +13,7 @@ from .images import Preprocess
 from .inputs import Batch, blank
 from .taxonomy.input_reconstruction.descent import Canvas
 
-__all__ = ["Pictures"]
+__all__ = ["Bounds", "Pictures"]
 
 Array = np.ndarray[Any, Any]
 Bounds = tuple[Array, Array]

@@ -49,7 +49,7 @@ class Bindings:
         """The outputs as OrtValues, on the GPU where it can hold them (there they may still be computed), and
         those of the inputs that lie there too.
         """
-        shapes = ((name, value.data_type(), *value.shape()) for name, value in feeds.items())
+        shapes = [(name, value.data_type(), *value.shape()) for name, value in feeds.items()]
         key = (tuple(outputs), *shapes)
         graph = self._graphs.get(key)
         if graph is not None and graph.free:

@@ -56,15 +56,15 @@ class DeviceExecutor:
         ``meanwhile`` is called once the GPU has its work.
         """
         try:
-            with self.gpu.running():
-                graph = self._known(record) or self._captured(record, seeds)
-                arrived = graph.run(record, seeds) if graph else self._walk(record, seeds)
-                record.raw.clear()  # while the GPU computes
-                meanwhile()
-                return {
-                    name: np.asarray(self.gpu.download(array), self.ops.dtype, order="C")
-                    for name, array in arrived.items()
-                }
+            with self.gpu.lock:  # the stream is this thread's until its numbers are there
+                with self.gpu.running():
+                    graph = self._known(record) or self._captured(record, seeds)
+                    arrived = graph.run(record, seeds) if graph else self._walk(record, seeds)
+                    record.raw.clear()  # while the GPU computes
+                    meanwhile()
+                    found = {name: self.gpu.fetched(array) for name, array in arrived.items()}
+                self.gpu.stream.synchronize()
+            return {name: np.asarray(array, self.ops.dtype, order="C") for name, array in found.items()}
         except self.gpu.xp.cuda.memory.OutOfMemoryError as error:
             self.gpu.pool.free_all_blocks()
             shapes = map(self.plan.graph.shape, self.plan.graph.inputs)

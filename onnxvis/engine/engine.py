@@ -135,9 +135,10 @@ class Engine:
         seeds, wrt = tuple(seeds), tuple(wrt)
         task = (backward.key, seeds, wrt, registry.version)
         fixed = (_shapes(feeds), *task)
-        if fixed in self._executors:
+        known = self._executors.get(fixed)
+        if known is not None:
             self._executors.move_to_end(fixed)
-            return self._executors[fixed]
+            return known
         every = (_open_shapes(feeds), *task)
 
         def build() -> Executor:
@@ -324,8 +325,8 @@ class Engine:
         if joint is not None:
             record, arrived = joint.run(feeds, cast(TracedStart, seed))
             return record, [arrived]
-        also = (*also, *(name for way in ways if way.finish for name in way.wrt))
-        record = self.run(feeds, (*chain.from_iterable(each.needs for each in executors), *at, *also))
+        also = (*also, *[name for way in ways if way.finish for name in way.wrt])
+        record = self.run(feeds, (*chain.from_iterable([each.needs for each in executors]), *at, *also))
         if callable(seed):  # on a GPU the record may be still to come: it is not waited for without need
             seed = seed(record.outlines(at) if getattr(seed, "fixed", False) else record)
         seen, parts = record.only((*at, *also)), [record.only(each.needs) for each in executors]
@@ -353,8 +354,8 @@ def _finished(way: Way, arrived: dict[str, Array], record: Record) -> dict[str, 
 
 def _open_shapes(feeds: Seeds) -> Hashable:
     """Shapes without the number of samples."""
-    return tuple(sorted((name, None, *array.shape[1:]) for name, array in feeds.items()))
+    return tuple(sorted([(name, None, *array.shape[1:]) for name, array in feeds.items()]))
 
 
 def _shapes(feeds: Seeds) -> Hashable:
-    return tuple(sorted((name, array.shape) for name, array in feeds.items()))
+    return tuple(sorted([(name, array.shape) for name, array in feeds.items()]))

@@ -22,6 +22,7 @@ __all__ = ["Forward", "Record"]
 
 Array = np.ndarray[Any, Any]
 _Which = tuple[frozenset[str], bool]
+SINGLE = {(), (1,)}  # the first axis of a single sample's inputs, if they have any
 DEAD = 0.05  # share of the nodes from which on those that nothing depends on are left out
 
 
@@ -77,7 +78,7 @@ class Forward:
         # By the tensors that they give, and whether they are fed matrices, which is for single samples.
         self._sessions: OrderedDict[_Which, Any] = OrderedDict()
         # What of what was asked for is computed, and by which session; whether for single samples counts.
-        self._known: OrderedDict[Hashable, tuple[_Which | None, list[str]]] = OrderedDict()
+        self._known: OrderedDict[Hashable, tuple[_Which | None, tuple[str, ...]]] = OrderedDict()
 
     def run(self, feeds: Mapping[str, np.ndarray[Any, Any]], names: Iterable[str]) -> Record:
         """Run on complete inputs; the record holds ``names`` (inputs among them as they were fed)."""
@@ -118,12 +119,12 @@ class Forward:
     def _session(self, taps: Sequence[str], feeds: Mapping[str, Array]) -> Any:
         return self._for(tuple(taps), feeds)[0]
 
-    def _for(self, names: tuple[str, ...], feeds: Mapping[str, Array]) -> tuple[Any, list[str]]:
+    def _for(self, names: tuple[str, ...], feeds: Mapping[str, Array]) -> tuple[Any, tuple[str, ...]]:
         """What of these is to be computed, and the session that does it (None for nothing)."""
-        single = all(array.shape[:1] in ((), (1,)) for array in feeds.values())
+        single = {array.shape[:1] for array in feeds.values()} <= SINGLE
 
-        def find() -> tuple[_Which | None, list[str]]:
-            computed = list(dict.fromkeys(name for name in names if name not in feeds))
+        def find() -> tuple[_Which | None, tuple[str, ...]]:
+            computed = tuple(dict.fromkeys(name for name in names if name not in feeds))
             return (self._found_or_built(frozenset(computed), single) if computed else None), computed
 
         with self._building:

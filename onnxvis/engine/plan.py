@@ -6,7 +6,8 @@ Everything is resolved before anything runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +22,11 @@ from onnxvis.rules.step import needed
 __all__ = ["Finish", "Pass", "Plan", "Way", "make_plan"]
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """A backward pass to plan: a method of the registry or a composite, with settings for its rules."""
 
     method: str | Composite = "gradient"
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = MappingProxyType({})
 
     @classmethod
     def named(cls, method: str | Composite, settings: Mapping[str, Any]) -> Pass:
@@ -57,7 +57,7 @@ class Pass:
     def key(self) -> tuple[Any, ...]:
         """Equal for passes that do the same."""
         method = self.method if isinstance(self.method, str) else self.method.key
-        return (method, frozen(self.settings))
+        return (method, frozen(self.settings) if self.settings else ())
 
     def on(self, graph: Graph, seeds: Collection[str] = ()) -> Callable[[Node], Choice]:
         """What each node of a graph gets, in a pass that starts at the tensors ``seeds``."""

@@ -66,9 +66,10 @@ class SideBySide:
 
     def pays(self, feeds: Mapping[str, np.ndarray[Any, Any]], samples: int) -> bool:
         """Whether so many samples, with inputs of these shapes, are explained sooner than as one batch."""
+        if samples < 2 or not self._possible:
+            return False
         rounds = math.ceil(samples / self.threads)
-        busy = samples > 1 and samples >= BUSY * rounds * self.threads
-        return busy and self._possible and self._is_large(feeds)
+        return samples >= BUSY * rounds * self.threads and self._is_large(feeds)
 
     @cached_property
     def _possible(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def normal(given: Any, names: Names) -> Wanted:
     if given is None:
         return Target()
     if _is_index(given):
-        return Target(unit=int(given))
+        return _of_unit(int(given))
     if isinstance(given, Target):
         return _resolved(given, names)
     if isinstance(given, str):
@@ -131,6 +132,11 @@ def normal(given: Any, names: Names) -> Wanted:
         wanted: Callable[..., Any] = given
         return wanted
     raise TargetError(f"{FORMS}, not {given!r}")
+
+
+@lru_cache(1024)
+def _of_unit(unit: int) -> Target:
+    return Target(unit=unit)
 
 
 def _from_mapping(given: Mapping[Any, Any], names: Names) -> Wanted:

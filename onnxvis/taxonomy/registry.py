@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from onnxvis.engine.engine import Engine, Seeds
 from onnxvis.engine.forward import Record
 from onnxvis.engine.plan import Finish, Pass, Way
 from onnxvis.errors import UnknownNameError, UsageError
+from onnxvis.graph.analysis import channel_axes
 from onnxvis.graph.ir import Graph
 from onnxvis.target import Aim, Start
 
@@ -30,8 +31,7 @@ _NUMBERS: dict[type, tuple[type, ...]] = {
 }
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a method computed: unscaled ``values`` and the target's ``score`` for each sample.
 
     ``aim``: the target with its units chosen; ``layer``: the layer that a CAM looked at.
@@ -43,12 +43,12 @@ class Outcome:
     layer: str | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Case:
     """One batch to explain: the engine, complete inputs, the explained input's name, the target.
 
-    ``bounds``: the lowest and highest numbers that the input can hold, black and white of a picture, in
-    shapes that broadcast to it; None where nothing says.  ``channel_axis``: that of the input.
+    ``bounds``: finds the lowest and highest numbers that the input can hold, black and white of a picture, in
+    shapes that broadcast to it; None where nothing says.
     ``told``: called with the aim once that is chosen, while a GPU walks back.
     """
 
@@ -56,15 +56,19 @@ class Case:
     feeds: Seeds
     input: str
     aim: Aim
-    bounds: tuple[Array, Array] | None = None
-    channel_axis: int = 1
-    told: Callable[[Aim], object] | None = field(default=None, repr=False)
-    _settled: list[tuple[Record, Aim, Array]] = field(default_factory=list, init=False, repr=False)
+    bounds: Callable[[], tuple[Array, Array] | None]
+    told: Callable[[Aim], object] | None = None
+    _settled: tuple[Record, Aim, Array] | None = None
 
     @property
     def x(self) -> Array:
         """The explained input."""
         return self.feeds[self.input]
+
+    @property
+    def channel_axis(self) -> int:
+        """That of the input."""
+        return channel_axes(self.engine.file_graph).get(self.input, 1)
 
     @cached_property
     def graph(self) -> Graph:
@@ -85,24 +89,26 @@ class Case:
         """Walk the target's seed back in several ways, each to one tensor, after one forward pass: what
         arrived in each, and the record.
         """
-        also = [*self.aim.reads, *(name for way in ways if way.finish is None for name in way.wrt)]
+        also = [*self.aim.reads, *[name for way in ways if way.finish is None for name in way.wrt]]
         start = Start(self.aim, seed)
         record, found = self.engine.vjps(self.feeds, start, self.aim.tensors, ways, also, self._settle)
         return [arrived[name] for way, arrived in zip(ways, found, strict=True) for name in way.wrt], record
 
     def outcome(self, values: Array, record: Record, layer: str | None = None) -> Outcome:
         """What was computed, with the target's score from the record."""
-        if not (self._settled and self._settled[0][0] is record):
-            self._settle(record)
-        ((_, chosen, score),) = self._settled
+        settled = self._settled
+        if settled is None or settled[0] is not record:
+            settled = self._settle(record)
+        _, chosen, score = settled
         return Outcome(values, score, chosen, layer)
 
-    def _settle(self, record: Record) -> None:
+    def _settle(self, record: Record) -> tuple[Record, Aim, Array]:
         """Choose, and compute the score, for a record."""
         chosen = self.aim.chosen(record)
-        self._settled[:] = [(record, chosen, chosen.score(record))]
+        self._settled = settled = (record, chosen, chosen.score(record))
         if self.told is not None:
             self.told(chosen)
+        return settled
 
 
 @dataclass(frozen=True)

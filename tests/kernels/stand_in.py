@@ -63,8 +63,8 @@ class DeviceArray(np.ndarray):
         assert (array.shape, array.dtype) == (self.shape, self.dtype)
         _plain(self)[...] = array
 
-    def get(self, stream: Any, out: Any) -> None:
-        assert _recorded is None and (out.shape, out.dtype) == (self.shape, self.dtype)
+    def get(self, stream: Any, out: Any, blocking: bool) -> None:
+        assert _recorded is None and not blocking and (out.shape, out.dtype) == (self.shape, self.dtype)
         out[...] = _plain(self)
 
     def reshape(self, *shape: Any) -> Any:

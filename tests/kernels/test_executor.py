@@ -96,6 +96,15 @@ def test_a_record_is_used_up():
     assert not {*given.raw} & {*ours._used}
 
 
+def test_all_is_done_before_the_numbers_are_waited_for(monkeypatch):
+    seeds, order = random_seeds(), []
+    ours, record, _ = executors("gradient", seeds)
+    monkeypatch.setattr(type(ours.gpu.stream), "__exit__", lambda *_: order.append("left"))
+    monkeypatch.setattr(type(ours.gpu.stream), "synchronize", lambda _: order.append("waited"))
+    ours.backward(record, seeds, lambda: order.append("meanwhile"))
+    assert order[-3:] == ["meanwhile", "left", "waited"] and order.count("waited") == 1
+
+
 def test_what_was_computed_from_the_record_is_read_too():
     seeds = random_seeds()
     ours, record, theirs = executors("gradient", seeds)

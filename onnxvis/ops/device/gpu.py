@@ -223,9 +223,14 @@ class Gpu:
 
     def download(self, array: Any) -> np.ndarray[Any, Any]:
         """A copy in the host's memory; waits for what computes it."""
-        found = self.room(tuple(array.shape), array.dtype)
-        array.get(stream=self.stream, out=found)
+        found = self.fetched(array)
         self.stream.synchronize()
+        return found
+
+    def fetched(self, array: Any) -> np.ndarray[Any, Any]:
+        """The same, whose numbers are there once the stream has come so far."""
+        found = self.room(tuple(array.shape), array.dtype)
+        array.get(stream=self.stream, out=found, blocking=False)
         return found
 
     def room(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:

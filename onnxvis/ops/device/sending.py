@@ -29,23 +29,24 @@ class Sender:
         self.gpu, self.place = gpu, place
         self._by = gpu.room(place.shape, place.dtype).reshape(-1)
         source, target, size = self._by.ctypes.data, place.data.ptr, place.dtype.itemsize
-        self._parts = []
+        self._slices, self._parts, self._copies = [], [], []
         for first in range(0, self._by.size, self.AT_ONCE // size):
             part = slice(first, min(first + self.AT_ONCE // size, self._by.size))
             at, count = first * size, (part.stop - first) * size
-            self._parts.append((part, self._by[part], (target + at, source + at, count, TO_DEVICE)))
+            self._slices.append(part)
+            self._parts.append(self._by[part])
+            self._copies.append((target + at, source + at, count, TO_DEVICE, gpu.stream.ptr))
 
     def __call__(self, array: np.ndarray[Any, Any]) -> None:
         """Send it: one of the place's shape and dtype."""
-        numbers, stream = array.reshape(-1), self.gpu.stream.ptr
-        run = map if len(self._parts) == 1 else _threads().map
-        copies = run(_copy, ((by, numbers[part]) for part, by, _ in self._parts))
-        for _, (_, _, copied) in zip(copies, self._parts, strict=True):
-            self.gpu.xp.cuda.runtime.memcpyAsync(*copied, stream)
-
-
-def _copy(by_and_from: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]) -> None:
-    np.copyto(*by_and_from)
+        numbers, send = array.reshape(-1), self.gpu.xp.cuda.runtime.memcpyAsync
+        if len(self._copies) == 1:
+            np.copyto(self._by, numbers)
+            send(*self._copies[0])
+            return
+        filled = _threads().map(np.copyto, self._parts, [numbers[part] for part in self._slices])
+        for _, copy in zip(filled, self._copies, strict=True):
+            send(*copy)
 
 
 @cache

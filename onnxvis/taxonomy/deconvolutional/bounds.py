@@ -27,7 +27,7 @@ def layer_bounds(case: Case, composite: Composite, low: Any, high: Any) -> Mappi
     """
     given_bounds = low is not None or high is not None
     tensors = _boxed(case.graph, composite, case.aim.tensors, given_bounds, registry.version)
-    fallback = case.bounds or (None, None)
+    fallback = case.bounds() or (None, None)
     given = [
         default if bound is None else bound for bound, default in zip((low, high), fallback, strict=True)
     ]
