@@ -1,17 +1,18 @@
 // Convolution of float32 numbers by tensor cores, as one matrix product whose columns are never written out.
 //
 // Result     y = weights · columns, rows × (samples × positions): column (n, o) is what window o of sample n sees.
-//            A block makes BM × BN numbers of it, each warp BM × 32, in steps of DEPTH channels at one offset.
+//            A block makes BM × BN numbers of it, each warp BM × 32, in steps of DEPTH channels at one offset, or,
+//            where channels are few, of DEPTH / TAPS channels at TAPS offsets.
 //            Where that leaves too few blocks, each sums at_once channels, and add_parts what they make.
 //            The adjoint of strides is a convolution for each of its phases, the positions that lie whole strides
 //            apart: their windows are others, and what they make ends up between each other.
 // Grid       convolve: ceil(rows / BM) · ceil(columns / BN) blocks, rows first, by ceil(channels / at_once), where
 //            DEPTH divides at_once, or by phases, each with the columns of the largest; Tile<BM, BN>::THREADS threads,
 //            4 · Tile<BM, BN>::SHARED bytes of shared memory.
-//            by_offset: count = chunks · DEPTH / 4 · padded.  add_parts: count = samples · rows · positions.
-// Layout     x: samples × channels × size_in; y: parts × samples × rows × size_out; weights: chunks × offsets × (Weights),
-//            channels in chunks of DEPTH and rows padded by 0 to a multiple of 64, phase after phase; contiguous,
-//            weights aligned to 16 bytes.  WIDE: the window is pointwise, 4 divides its positions,
+//            by_offset: count = chunks · DEPTH / TAPS / 4 · padded.  add_parts: count = samples · rows · positions.
+// Layout     x: samples × channels × size_in; y: parts × samples × rows × size_out; weights: chunks × offsets / TAPS ×
+//            (Weights), channels in chunks of DEPTH / TAPS, and offsets, padded by 0 to whole steps, rows to a multiple
+//            of 64, phase after phase; contiguous, weights aligned to 16 bytes.  WIDE: the window is pointwise, 4 divides its positions,
 //            and x is aligned, too.
 // Bounds     all sizes below 2^28; what lies outside of x counts as 0 and is not read; y is written below rows and
 //            columns, and where phases lie, only.
@@ -68,7 +69,7 @@ template <int BM, int BN> struct Copied {
     Shared to;
 
     __device__ Copied(const float* weights, int padded, int above, int first, Shared a)
-        : from(weights + above * 2 * padded + first * 2 * DEPTH + threadIdx.x * 4), padded(padded) {
+        : from(weights + (above * padded + first) * 2 * DEPTH + threadIdx.x * 4), padded(padded) {
         to = held(a + threadIdx.x * 4);
     }
     // What the next step needs, into a stage of shared memory.
@@ -79,9 +80,18 @@ template <int BM, int BN> struct Copied {
     }
 };
 
-// The part of what windows see that a thread copies: 1 column, or 4 neighbours, at some depths.
-template <int BM, int BN, bool WIDE> struct Seen {
+// The steps of all offsets, and of a convolution.
+template <int TAPS> __device__ int steps(const Geometry<int>& w) { return (w.offsets() + TAPS - 1) / TAPS; }
+
+template <int TAPS> __device__ int steps(const Geometry<int>& w, int channels) {
+    return steps<TAPS>(w) * ((channels * TAPS + DEPTH - 1) / DEPTH);
+}
+
+// The part of what windows see that a thread copies: 1 column, or 4 neighbours, at some depths.  Several offsets in one
+// step are for channels that are one chunk: behind its last offset there is nothing.
+template <int BM, int BN, bool WIDE, int TAPS> struct Seen {
     static constexpr int COLUMNS = WIDE ? 4 : 1, ACROSS = BN / COLUMNS, APART = Tile<BM, BN>::THREADS / ACROSS;
+    static constexpr int CHANNELS = DEPTH / TAPS;
     const float* x;
     int plane, left, depth, from, top, start, row = 0, column = 0;
     Shared to;
@@ -98,21 +108,27 @@ template <int BM, int BN, bool WIDE> struct Seen {
         to = held(b + (depth * Tile<BM, BN>::B + across));
     }
     __device__ void copy(int stage, const Geometry<int>& w) {
+#pragma unroll
+        for (int tap = 0; tap < TAPS; ++tap) {
+            copy_channels(stage + tap * CHANNELS * Tile<BM, BN>::B, w);
+            advance(w);
+        }
+    }
+    __device__ void copy_channels(int stage, const Geometry<int>& w) {
         const int down = row * w.dilations[1], right = column * w.dilations[2];
         const bool inside = below(top + down, w.size_in[1]) && below(start + right, w.size_in[2]);
         const float* at = x + (from + down * w.size_in[2] + right);
         const auto each = [&](auto given) {
 #pragma unroll
-            for (int i = 0; i < DEPTH; i += APART) {
+            for (int i = 0; i < CHANNELS; i += APART) {
                 copy_later<COLUMNS>(to + (stage + i * Tile<BM, BN>::B), at + static_cast<long long>(plane) * i, given(i));
             }
         };
-        if (left >= DEPTH) {
+        if (TAPS == 1 && left >= CHANNELS) {
             each([=](int) { return inside; });
         } else {
             each([=](int i) { return inside && i < left - depth; });
         }
-        advance(w);
     }
     // Neighbouring offsets see nearly the same numbers, which the cache then still has.
     __device__ void advance(const Geometry<int>& w) {
@@ -120,8 +136,8 @@ template <int BM, int BN, bool WIDE> struct Seen {
         column = 0;
         if (++row < w.kernel[1]) return;
         row = 0;
-        from += DEPTH * plane;
-        left -= DEPTH;
+        from += CHANNELS * plane;
+        left -= CHANNELS;
     }
 };
 
@@ -202,6 +218,7 @@ template <int BM> struct Sums {
 };
 
 // One number of the result, by float32's own sums over some channels.
+template <int TAPS>
 __device__ inline float summed_again(const float* weights, const float* x, const Geometry<int>& w, int row, int padded,
                                      int channels, int column, int first, int end) {
     const Place<int> window(w, column);
@@ -211,8 +228,9 @@ __device__ inline float summed_again(const float* weights, const float* x, const
         const int j = window.at[2] * w.strides[2] - w.before[2] + k % w.kernel[2] * w.dilations[2];
         const bool inside = below(i, w.size_in[1]) && below(j, w.size_in[2]);
         for (int c = first; c < end; ++c) {
-            const float* const step = weights + (c / DEPTH * w.offsets() + k) * padded * 2 * DEPTH;
-            const float hi = step[Weights::place(c % DEPTH, row, 0)], lo = step[Weights::place(c % DEPTH, row, 1)];
+            const int chunk = DEPTH / TAPS, depth = k % TAPS * chunk + c % chunk;
+            const float* const step = weights + (c / chunk * steps<TAPS>(w) + k / TAPS) * padded * 2 * DEPTH;
+            const float hi = step[Weights::place(depth, row, 0)], lo = step[Weights::place(depth, row, 1)];
             const int at = (window.plane * channels + c) * w.inputs() + i * w.size_in[2] + j;
             sum += (lo == lo ? hi + lo : hi) * (inside ? x[at] : 0.0f);  // infinity has no rest
         }
@@ -220,21 +238,23 @@ __device__ inline float summed_again(const float* weights, const float* x, const
     return sum;
 }
 
-// What becomes of a sum z: itself; z · r; r / stab(z + bias), as in stabilize.cu.
+// What becomes of a sum z: itself, or z · r, and what is there already; r / stab(z + bias), as in stabilize.cu.
 enum { PLAIN, TIMES, QUOTIENT };
 
-template <int END, bool ORDINARY = false> __device__ float finished(float z, float r, float bias, float epsilon) {
-    if constexpr (END == PLAIN) return z;
-    if constexpr (END == TIMES) return z * r;
+template <int END, bool ORDINARY = false>
+__device__ float finished(float z, float r, float onto, float bias, float epsilon) {
+    if constexpr (END == PLAIN) return z + onto;
+    if constexpr (END == TIMES) return z * r + onto;
     z += bias;
     z += z >= 0.0f ? epsilon : -epsilon;
     return ORDINARY ? divided(r, z) : r / z;
 }
 
-// y and r, samples × rows × planes, and bias, one of a row; r and bias are read where END needs them.
+// y, r and onto, samples × rows × planes, and bias, one of a row; r and bias are read where END needs them, and onto
+// unless it is null, which is -0: it changes nothing.
 template <int END, int PHASES> struct Result {
     float* y;
-    const float *r, *bias;
+    const float *r, *onto, *bias;
     float epsilon;
     int rows, columns;
     const Phases<PHASES>& phases;
@@ -249,11 +269,20 @@ template <int END, int PHASES> struct Result {
         return window.plane * rows * phases.plane + down * phases.width + right + phase.first;
     }
     __device__ void write(int at, int row, float z) const {
-        y[at] = finished<END>(z, END == PLAIN ? 0.0f : r[at], END == QUOTIENT ? bias[row] : 0.0f, epsilon);
+        const float there = onto ? onto[at] : -0.0f;
+        y[at] = finished<END>(z, END == PLAIN ? 0.0f : r[at], there, END == QUOTIENT ? bias[row] : 0.0f, epsilon);
+    }
+    // What will be read is fetched to where it is nearer: of 32 columns from one on a line of each row.
+    __device__ void prefetch(int row, int column, int step, int end) const {
+        const int at = start(column);
+        for (int m = row; at >= 0 && m < end && m < rows; m += step) {
+            if (END != PLAIN) prefetch_line(r + at + m * phases.plane);
+            if (END != QUOTIENT && onto) prefetch_line(onto + at + m * phases.plane);
+        }
     }
     // 4 neighbours lie in one sample, aligned to 16 bytes.
     __device__ bool packed() const {
-        return PHASES == 1 && phases.plane % 4 == 0 && start_at_packs(y) && (END == PLAIN || start_at_packs(r));
+        return PHASES == 1 && phases.plane % 4 == 0 && start_at_packs(y, onto) && (END == PLAIN || start_at_packs(r));
     }
     // What a thread has, from a row and a column on.  All that is read for 8 rows is on its way before it is used.
     template <int BM> __device__ void write_packs(int row, int column, const Sums<BM>& sums) const {
@@ -289,13 +318,15 @@ template <int END, int PHASES> struct Result {
 private:
     template <int BM>
     __device__ void write_packs(int at, int row, int first, int j, const Sums<BM>& sums) const {
-        Pack<float> given[8];
+        Pack<float> given[8], there[8];
         float added[8];
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-            const int m = row + sums.down(first + i);
+            const int m = row + sums.down(first + i), place = at + m * phases.plane;
             const bool inside = at >= 0 && m < rows;
-            if (END != PLAIN && inside) given[i] = *reinterpret_cast<const Pack<float>*>(r + at + m * phases.plane);
+            if (END != PLAIN && inside) given[i] = *reinterpret_cast<const Pack<float>*>(r + place);
+            there[i] = {-0.0f, -0.0f, -0.0f, -0.0f};
+            if (END != QUOTIENT && onto && inside) there[i] = *reinterpret_cast<const Pack<float>*>(onto + place);
             added[i] = END == QUOTIENT && inside ? bias[m] : 0.0f;
         }
 #pragma unroll
@@ -304,24 +335,27 @@ private:
             Pack<float> made;
 #pragma unroll
             for (int k = 0; k < 4; ++k) {
-                made.at[k] = finished<END, true>(sums.at[first + i][j + k], given[i].at[k], added[i], epsilon);
+                const float z = sums.at[first + i][j + k];
+                made.at[k] = finished<END, true>(z, given[i].at[k], there[i].at[k], added[i], epsilon);
             }
             if (at >= 0 && m < rows) *reinterpret_cast<Pack<float>*>(y + at + m * phases.plane) = made;
         }
     }
     __device__ void write_eight(int at, int row, Shared from, int length) const {
-        float z[8], given[8], added[8];
+        float z[8], given[8], there[8], added[8];
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
+            const int place = at + (row + i) * phases.plane;
             const bool inside = at >= 0 && row + i < rows;
-            given[i] = END != PLAIN && inside ? r[at + (row + i) * phases.plane] : 0.0f;
+            given[i] = END != PLAIN && inside ? r[place] : 0.0f;
+            there[i] = END != QUOTIENT && onto && inside ? onto[place] : -0.0f;
             added[i] = END == QUOTIENT && inside ? bias[row + i] : 0.0f;
             z[i] = (from + i * length).load();
         }
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
-            const bool inside = at >= 0 && row + i < rows;
-            if (inside) y[at + (row + i) * phases.plane] = finished<END, true>(z[i], given[i], added[i], epsilon);
+            const float made = finished<END, true>(z[i], given[i], there[i], added[i], epsilon);
+            if (at >= 0 && row + i < rows) y[at + (row + i) * phases.plane] = made;
         }
     }
 };
@@ -340,10 +374,10 @@ template <int BM, int BN> struct Part {
     }
 };
 
-template <typename T, int BM, int BN, bool WIDE, int END, int PHASES>
+template <typename T, int BM, int BN, bool WIDE, int END, int PHASES, int TAPS>
 __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, Tile<BM, BN>::RESIDENT / Tile<BM, BN>::THREADS)
-    convolve(const T* weights, const T* x, T* y, const T* r, const T* bias, double epsilon, Phases<PHASES> phases,
-             int samples, int rows, int padded, int channels, int at_once) {
+    convolve(const T* weights, const T* x, T* y, const T* r, const T* onto, const T* bias, double epsilon,
+             Phases<PHASES> phases, int samples, int rows, int padded, int channels, int at_once) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
     typedef Tile<BM, BN> Block;
     const Part<BM, BN> part(blockIdx.x, threadIdx.x, rows);
@@ -354,11 +388,11 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, Tile<BM, BN>::RESIDENT 
     if (PHASES > 1 && part.block_column >= columns) return;
     const int first = number * at_once, some = channels - first < at_once ? channels - first : at_once;
     const Shared shared = Shared::start(), shared_b = shared + Block::A;
-    Copied<BM, BN> a(weights + phase.weights, padded, first * w.offsets(), part.block_row, shared);
-    Seen<BM, BN, WIDE> b(x, w, channels, first, some, part.block_column, columns, shared_b);
+    Copied<BM, BN> a(weights + phase.weights, padded, steps<TAPS>(w, first), part.block_row, shared);
+    Seen<BM, BN, WIDE, TAPS> b(x, w, channels, first, some, part.block_column, columns, shared_b);
     const Shared own_a = held(shared + 4 * (4 * part.g + part.t));
     const Shared own_b = held(shared_b + (part.t * Block::B + part.warp_column + Sums<BM>::begin(part.g)));
-    int left = w.offsets() * ((some + DEPTH - 1) / DEPTH), stage = 0;
+    int left = steps<TAPS>(w, some), stage = 0;
     const auto ask = [&] {
         if (b.left > 0) {
             a.copy(stage);
@@ -368,6 +402,11 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, Tile<BM, BN>::RESIDENT 
         stage = stage + Block::STAGE < Block::SHARED ? stage + Block::STAGE : 0;
     };
     for (int step = 0; step < STAGES - 1; ++step) ask();
+    T* const to = y + number * (rows * columns);
+    const Result<END, PHASES> result{to, r, onto, bias, static_cast<float>(epsilon), rows, columns, phases, phase};
+    const int line = held(threadIdx.x), across = BN / 32;
+    result.prefetch(part.block_row + line / across, part.block_column + line % across * 32, BN / across,
+                    part.block_row + BM);
     Sums<BM> sums;
 #pragma unroll 1
     for (; left > 0; --left) {
@@ -378,8 +417,6 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, Tile<BM, BN>::RESIDENT 
     }
     const Part<BM, BN> again(held(blockIdx.x), held(threadIdx.x), rows);  // rather than held all the time
     const int row = again.block_row + 4 * again.g, column = again.block_column + again.warp_column;
-    T* const to = y + number * (rows * columns);
-    const Result<END, PHASES> result{to, r, bias, static_cast<float>(epsilon), rows, columns, phases, phase};
     if (result.packed()) {
         result.write_packs(row, column + 4 * again.t, sums);
     } else {
@@ -392,7 +429,7 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, Tile<BM, BN>::RESIDENT 
         const int m = row + sums.down(i / 8), n = column + 4 * again.t + sums.across(i % 8), start = result.start(n);
         if (m >= rows || start < 0) continue;
         const T* const from = weights + phase.weights;
-        const float z = summed_again(from, x, w, m, padded, channels, n, first, first + some);
+        const float z = summed_again<TAPS>(from, x, w, m, padded, channels, n, first, first + some);
         result.write(start + m * phases.plane, m, z);
     }
 #endif
@@ -400,14 +437,14 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, Tile<BM, BN>::RESIDENT 
 
 // The sum of parts, count numbers each, one after the other.
 template <typename T, int END>
-__global__ void add_parts(const T* parts, T* y, const T* r, const T* bias, double epsilon, int number, int rows,
-                          Divisor<int> positions, int count) {
+__global__ void add_parts(const T* parts, T* y, const T* r, const T* onto, const T* bias, double epsilon, int number,
+                          int rows, Divisor<int> positions, int count) {
     GRID_STRIDE(int, i, count) {
         T z = parts[i];
         for (int part = 1; part < number; ++part) z += parts[part * count + i];
         const int row = positions.quotient(i) % rows;
         const T given = END == PLAIN ? T(0.0f) : r[i], added = END == QUOTIENT ? bias[row] : T(0.0f);
-        y[i] = finished<END>(z, given, added, static_cast<float>(epsilon));
+        y[i] = finished<END>(z, given, onto ? onto[i] : T(-0.0f), added, static_cast<float>(epsilon));
     }
 }
 
@@ -416,22 +453,21 @@ __global__ void add_parts(const T* parts, T* y, const T* r, const T* bias, doubl
 // neighbours in w.
 template <typename T>
 __global__ void by_offset(const T* w, T* weights, int rows, int padded, int channels, int row, int apart, int first,
-                          int down, int right, int height, int width, int count) {
+                          int down, int right, int height, int width, int taps, int count) {
     constexpr int SOME = 4;
-    const int offsets = height * width;
+    const int chunk = DEPTH / taps, offsets = height * width, steps = (offsets + taps - 1) / taps;
     GRID_STRIDE(int, i, count) {
         const int m = i % padded, start = i / padded * SOME;
         for (int c = start; c < start + SOME; ++c) {
-            T* to = weights + c / DEPTH * offsets * padded * 2 * DEPTH;
-            const bool given = m < rows && c < channels;
+            T* const to = weights + c / chunk * steps * padded * 2 * DEPTH;
             const T* const from = w + (m * row + c * apart + first);
-            const int high = Weights::place(c % DEPTH, m, 0), low = Weights::place(c % DEPTH, m, 1);
-            for (int k = 0; k < height; ++k) {
-                for (int j = 0; j < width; ++j, to += padded * 2 * DEPTH) {
-                    const T x = given ? from[k * down + j * right] : T(0.0f);
-                    to[high] = high_part(x);
-                    to[low] = x - to[high];
-                }
+            for (int k = 0; k < steps * taps; ++k) {
+                const bool given = m < rows && c < channels && k < offsets;
+                const T x = given ? from[k / width * down + k % width * right] : T(0.0f), hi = high_part(x);
+                const int depth = k % taps * chunk + c % chunk;
+                T* const step = to + k / taps * padded * 2 * DEPTH;
+                step[Weights::place(depth, m, 0)] = hi;
+                step[Weights::place(depth, m, 1)] = x - hi;
             }
         }
     }

@@ -133,3 +133,12 @@ template <int GROUPS> __device__ void wait_for_copies() {
     shim_wait_for_copies(GROUPS);
 #endif
 }
+
+// A line of memory into the cache that all share, while something else is waited for.
+__device__ inline void prefetch_line(const float* at) {
+#ifdef __CUDACC__
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+#else
+    shim_prefetch(at);
+#endif
+}

@@ -133,11 +133,11 @@ def test_16_bytes_at_a_time_where_they_lie_so():
         (way,) = [way for way in ways(gpu, "conv_fprop", x, w, window) if way.block == (64, 64)]
         with launched() as seen:
             way(x, w)
-        assert seen == ["by_offset<float>", f"convolve<float, 64, 64, {wide}, PLAIN, 1>"]
+        assert seen == ["by_offset<float>", f"convolve<float, 64, 64, {wide}, PLAIN, 1, 1>"]
     shifted = gpu.upload(np.ones(121, "f"))[1:].reshape(2, 3, 4, 5)
     with launched() as seen:
         ways(gpu, "conv_fprop", shifted, w, POINTWISE)[0](shifted, w)
-    assert seen[-1] == "convolve<float, 64, 128, false, PLAIN, 1>"
+    assert seen[-1] == "convolve<float, 64, 128, false, PLAIN, 1, 1>"
 
 
 @pytest.mark.parametrize("strides", [(2, 2), (2, 1), (1, 4), (3, 1)])
@@ -211,6 +211,55 @@ def test_what_becomes_of_the_sums(window):
         found = gpu.download(way.quotient(*given, gpu.upload(bias), 0.5))
         added = z + bias[:, None, None]
         np.testing.assert_allclose(found, r / (added + np.where(added >= 0, 0.5, -0.5)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        POINTWISE,
+        Window((3, 2), (2, 2), (1, 1), (1, 1), (4, 5), (2, 3)),
+        Window((3, 3), (1, 1), (1, 1), (1, 1), (3, 5), (3, 5)),
+        Window((1, 1), (2, 2), (1, 1), (0, 0), (4, 5), (2, 3)),
+    ],
+)
+def test_onto_what_is_there(window, monkeypatch):
+    """In packs, one by one, between phases, in parts."""
+    monkeypatch.setattr(tensor_cores, "STEPS", 1)
+    gpu, rng, in_parts = stand_in_gpu(90), np.random.default_rng(10), 0
+    for kind in KINDS:
+        x, w = (np.float32(a) for a in data(rng, kind, window, 3, 40, 37))
+        z = exact(kind, x, w, window)
+        r, onto = (np.float32(rng.normal(size=z.shape)) for _ in range(2))
+        x, w, r_there, onto_there = (gpu.upload(a) for a in (x, w, r, onto))
+        for way in ways(gpu, kind, x, w, window):
+            in_parts += way.at_once < 37
+            for found, expected in (
+                (way(x, w, onto=onto_there), z + onto),
+                (way.product(x, w, r_there, onto=onto_there), z * r + onto),
+            ):
+                assert abs(gpu.download(found) - expected).max() <= 1e-6 * abs(expected).max()
+        assert (gpu.download(onto_there) == onto).all()
+    assert in_parts
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 5, 8])
+def test_few_channels_go_by_several_offsets(channels):
+    gpu, rng, taps = stand_in_gpu(90), np.random.default_rng(11), 4 if channels < 5 else 2
+    for window in (
+        Window((3, 3), (2, 1), (1, 2), (1, 2), (6, 7), (3, 7)),
+        Window((1, 5), (1, 1), (1, 1), (0, 4), (4, 5), (4, 9)),
+    ):
+        x, w = (np.float32(a) for a in data(rng, "conv_fprop", window, 2, 70, channels))
+        x[0, 0, 2, 2] = np.inf
+        z, bias = exact("conv_fprop", x, w, window), np.float32(rng.normal(size=70))
+        r, added = np.float32(rng.normal(size=z.shape)), z + bias[:, None, None]
+        quotient = r / (added + np.where(added >= 0, 0.5, -0.5))
+        x, w, r, bias = (gpu.upload(a) for a in (x, w, r, bias))
+        found = ways(gpu, "conv_fprop", x, w, window)
+        assert {(way.block, way.taps) for way in found} == {((64, 64), taps), ((64, 128), taps)}
+        for way in found:
+            for ours, theirs in ((way(x, w), z), (way.quotient(x, w, r, bias, 0.5), quotient)):
+                np.testing.assert_allclose(gpu.download(ours), theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_what_it_does_not_take(monkeypatch):

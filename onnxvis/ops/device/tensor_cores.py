@@ -71,10 +71,11 @@ class TensorCores:
         problem = problem_of(kind, w, window)
         if problem is None or not self._takes(problem, x, w, shape):
             return []
+        taps = _taps(kind, problem)
         return [
-            Way(self.gpu, block, problem, at_once)
+            Way(self.gpu, block, problem, at_once, taps)
             for block in BLOCKS
-            if block.rows < 2 * problem.rows or block.rows == ROWS
+            if block.rows == ROWS or (block.rows < 2 * problem.rows and taps == 1)
             for at_once in self._at_once(block, problem, x.shape[0])
         ]
 
@@ -88,7 +89,8 @@ class TensorCores:
         blocks = -(-problem.rows // block.rows) * -(-columns // block.columns)
         parts = self.gpu.processors * block.resident // blocks
         parts = min(parts, found * window.count // DEPTH // STEPS, LIMIT // (problem.rows * columns))
-        return [found, _chunks(found, parts)] if parts > 1 else [found]
+        some = _chunks(found, parts) if parts > 1 else found
+        return [found, some] if some < found else [found]
 
     def _takes(self, problem: Problem, x: Array, w: Array, shape: tuple[int, ...]) -> bool:
         windows = [phase.window for phase in problem.phases]
@@ -110,6 +112,22 @@ class TensorCores:
         return columns > 0 and index_type(columns, *sizes, window=window) is SHORT
 
 
+class _Ending(NamedTuple):
+    """What becomes of a result, as kernels/convolve.cu says it, and the arrays for it."""
+
+    name: str
+    r: Array | None = None
+    onto: Array | None = None
+    bias: Array | None = None
+    epsilon: float = 0.0
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """Null pointers where there is no array."""
+        arrays = (np.uint64(0) if array is None else array for array in self[1:4])
+        return *arrays, np.float64(self.epsilon)
+
+
 @dataclass(frozen=True)
 class Way:
     """A convolution by blocks of one kind: a function of x and w."""
@@ -118,48 +136,53 @@ class Way:
     block: _Block
     problem: Problem
     at_once: int  # channels that a block sums
+    taps: int = 1  # offsets of a step
 
-    def __call__(self, x: Array, w: Array) -> Array:
-        return self._run(x, w, "PLAIN")
+    def __call__(self, x: Array, w: Array, onto: Array | None = None) -> Array:
+        """The result + onto, which is of its shape."""
+        return self._run(x, w, _Ending("PLAIN", onto=onto))
 
-    def product(self, x: Array, w: Array, r: Array) -> Array:
-        """The result · r, of its shape."""
-        return self._run(x, w, "TIMES", r)
+    def product(self, x: Array, w: Array, r: Array, onto: Array | None = None) -> Array:
+        """The result · r + onto, all of its shape."""
+        return self._run(x, w, _Ending("TIMES", r, onto))
 
     def quotient(self, x: Array, w: Array, r: Array, bias: Array, epsilon: float) -> Array:
         """r / stab(result + bias), with r of the result's shape and one bias a filter, of a convolution."""
-        return self._run(x, w, "QUOTIENT", r, bias, epsilon)
+        return self._run(x, w, _Ending("QUOTIENT", r, bias=bias, epsilon=epsilon))
 
-    def _run(
-        self, x: Array, w: Array, end: str, r: Any = None, bias: Any = None, epsilon: float = 0.0
-    ) -> Array:
-        shape = (x.shape[0], self.problem.rows, *self.problem.size)
-        result = (self.gpu.xp.empty if self.problem.whole else self.gpu.xp.zeros)(shape, x.dtype)
-        # Null pointers where there is no array.
-        r, bias = (np.uint64(0) if array is None else array for array in (r, bias))
+    def _run(self, x: Array, w: Array, ending: _Ending) -> Array:
+        result = self._place(x, ending.onto)
         parts = -(-self.problem.channels // self.at_once)
         if parts == 1:
-            self._convolve(x, w, result, end, r, bias, epsilon)
+            self._convolve(x, w, result, ending)
             return result
         several = self.gpu.xp.empty((parts, *result.shape), x.dtype)
-        self._convolve(x, w, several, "PLAIN", np.uint64(0), np.uint64(0), 0.0)
+        self._convolve(x, w, several, _Ending("PLAIN"))
+        positions = divisor(math.prod(result.shape[2:]), SHORT)
         self.gpu.launch(
-            "add_parts", x.dtype, end, result.size, several, result, r, bias, np.float64(epsilon),
-            SHORT(parts), SHORT(shape[1]), divisor(math.prod(shape[2:]), SHORT), SHORT(result.size),
+            "add_parts", x.dtype, ending.name, result.size, several, result, *ending.arguments,
+            SHORT(parts), SHORT(result.shape[1]), positions, SHORT(result.size),
         )  # fmt: skip
         return result
 
-    def _convolve(self, x: Array, w: Array, to: Array, end: str, r: Any, bias: Any, epsilon: float) -> None:
+    def _place(self, x: Array, onto: Array | None) -> Array:
+        """Where the result ends up; what no phase writes is there."""
+        shape = (x.shape[0], self.problem.rows, *self.problem.size)
+        if self.problem.whole:
+            return self.gpu.xp.empty(shape, x.dtype)
+        return self.gpu.xp.zeros(shape, x.dtype) if onto is None else onto.copy()
+
+    def _convolve(self, x: Array, w: Array, to: Array, ending: _Ending) -> None:
         phases, rows, channels = self.problem[:3]
         samples = x.shape[0]
         columns = samples * max(math.prod(phase.window.size_out) for phase in phases)
         single = max(self.problem.steps) == 1
-        variant = (*self.block, str(self._wide(x)).lower(), end, 1 if single else PHASES)
+        variant = (*self.block, str(self._wide(x)).lower(), ending.name, 1 if single else PHASES, self.taps)
         blocks = -(-rows // self.block.rows) * -(-columns // self.block.columns)
         self.gpu.launch_blocks(
             "convolve", x.dtype, ", ".join(map(str, variant)),
             (blocks, -(-channels // self.at_once) if single else len(phases)), self.block.threads,
-            self.block.shared, self._weights(w), x, to, r, bias, np.float64(epsilon),
+            self.block.shared, self._weights(w), x, to, *ending.arguments,
             _phased(self.problem), *map(SHORT, (samples, rows, _padded(rows), channels, self.at_once)),
         )  # fmt: skip
 
@@ -178,22 +201,31 @@ class Way:
     def _weights(self, w: Array) -> Array:
         """Those of all phases as the kernel takes them: in two parts, in the order in which it does."""
         phases, rows, channels, by_row, by_channel, *_ = self.problem
-        padded, chunks = _padded(rows), -(-channels // DEPTH)
-        counts = [phase.window.count for phase in phases]
+        padded, chunk = _padded(rows), DEPTH // self.taps
+        chunks = -(-channels // chunk)
+        sizes = [chunks * -(-phase.window.count // self.taps) * 2 * DEPTH * padded for phase in phases]
         numbers = (rows, padded, channels, by_row, by_channel)
 
         def lay_out() -> tuple[Array]:
-            size, threads = _weight_numbers(self.problem), chunks * DEPTH // SOME * padded
-            weights, start = self.gpu.xp.empty((sum(counts) * size,), w.dtype), 0
-            for (window, taps, _), count in zip(phases, counts, strict=True):
-                given = map(SHORT, (*numbers, *taps, *window.kernel, threads))
-                to = weights[start : start + count * size]
-                self.gpu.launch("by_offset", w.dtype, "", threads, w, to, *given)
-                start += count * size
+            weights, start, threads = (
+                self.gpu.xp.empty((sum(sizes),), w.dtype),
+                0,
+                chunks * chunk // SOME * padded,
+            )
+            for (window, taps, _), size in zip(phases, sizes, strict=True):
+                given = map(SHORT, (*numbers, *taps, *window.kernel, self.taps, threads))
+                self.gpu.launch("by_offset", w.dtype, "", threads, w, weights[start : start + size], *given)
+                start += size
             return (weights,)
 
-        key = ("by_offset", *numbers, *((taps, window.kernel) for window, taps, _ in phases))
+        key = ("by_offset", self.taps, *numbers, *((taps, window.kernel) for window, taps, _ in phases))
         return self.gpu.constants.made_of(w, key, lay_out)[0]
+
+
+def _taps(kind: str, problem: Problem) -> int:
+    """How many offsets a step is for: several of a convolution of few channels."""
+    several = kind == "conv_fprop" and problem.phases[0].window.count > 1
+    return next((taps for taps in (4, 2) if several and taps * problem.channels <= DEPTH), 1)
 
 
 @lru_cache(maxsize=4096)
@@ -207,15 +239,10 @@ def _phased(problem: Problem) -> np.ndarray[Any, Any]:
     start = 0
     for number, (each, struct) in enumerate(zip(problem.phases, structs, strict=True)):
         result["at"][number] = (struct, start, each.place)
-        start += _weight_numbers(problem) * each.window.count
+        start += -(-problem.channels // DEPTH) * each.window.count * 2 * DEPTH * _padded(problem.rows)
     result["steps"], result["width"] = problem.steps, problem.size[1]
     result["plane"] = math.prod(problem.size)
     return result
-
-
-def _weight_numbers(problem: Problem) -> int:
-    """How many the kernel takes for one offset."""
-    return 2 * -(-problem.channels // DEPTH) * DEPTH * _padded(problem.rows)
 
 
 def _padded(rows: int) -> int:
