@@ -4,7 +4,7 @@ Six parts, each a process of its own, so that what breaks one leaves the others;
 Those that measure no time run side by side, the others one after the other behind them:
 
 - ``kernels``: every primitive of the closed set on the device and on the host, in float32, float64 and
-  float16, and arrays that 64-bit indices count;
+  float16, every way of convolving by tensor cores, and arrays that 64-bit indices count;
 - ``rules``: every (operator, method) case, on the device and on the host;
 - ``bandwidth``: the kernels that only move memory, against a plain copy of as many bytes;
 - ``outside``: the share of a warm call's time in which no kernel runs, for both nets at batch 1;
@@ -140,13 +140,14 @@ def rows_of(part: str, seconds: float) -> Iterator[Row]:
     from .large import large
     from .nets import Nets
     from .timing import Clock
+    from .ways import ways
 
     if part == "sanitizer":  # which has processes of its own, and needs the GPU itself for nothing
         yield from sanitizer(0.9 * seconds)
         return
     single, *others = (device_ops(np.dtype(dtype), "float32") for dtype in ("float32", "float64", "float16"))
     parts: dict[str, Callable[[], Iterator[Row]]] = {
-        "kernels": lambda: chain(*map(primitives, (single, *others)), large(single)),
+        "kernels": lambda: chain(*map(primitives, (single, *others)), ways(single), large(single)),
         # Of what was never written, cuDNN reads some: without it the convolutions are our own kernels.
         "few": lambda: primitives(DeviceOps(single.gpu), windows=5),
         "rules": lambda: rules(single),

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from onnxvis.ops.window import Window
+
 from .compiling import GPP, WHY
 from .stand_in import launched, stand_in_ops
 
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
 def script():
     """Its modules by name."""
     pytest.importorskip("benchmarks.gpu", reason="needs benchmarks/ and tests/ beside each other")
-    names = ("__main__", "bandwidth", "correctness", "large", "timing")
+    names = ("__main__", "bandwidth", "correctness", "large", "timing", "ways")
     return SimpleNamespace(**{n.strip("_"): importlib.import_module(f"benchmarks.gpu.{n}") for n in names})
 
 
@@ -33,6 +35,16 @@ def test_primitives_of_half_precision(script):
     rows = [*script.correctness.primitives(stand_in_ops(np.float16), windows=5)]
     assert len(rows) > 300 and not [row for row in rows if not row["passed"]]
     assert max(row["difference"] for row in rows) > script.correctness.TOLERANCE
+
+
+def test_every_way_of_tensor_cores(script):
+    """Here of one window; all their ends."""
+    ops, window = stand_in_ops(capability=90), Window((2, 3), (2, 1), (1, 1), (0, 1), (4, 5), (2, 5))
+    rows = [*script.ways.ways(ops, [window])]
+    assert not [row for row in rows if not row["passed"]]
+    said = [row["what"].partition(") (")[2] for row in rows]
+    assert {row.partition(")")[0] for row in said} == {"128, 128", "64, 128", "64, 64"}
+    assert {row.split(" ", 4)[-1] for row in said} == {"plain", "onto", "product", "product onto", "quotient"}
 
 
 @pytest.mark.parametrize("limit", [2**12, 2**28])
