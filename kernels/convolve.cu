@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, Tile<BM, BN>::RESIDENT 
         result.write_packs(row, column + 4 * again.t, sums);
     } else {
         __syncthreads();  // nobody reads a step's numbers any more
-        result.write_rows(again.block_row, column, sums, shared + again.warp_column * 36);
+        result.write_rows(again.block_row, column, sums, shared + again.warp_column * result.LENGTH);
     }
     if (sums.ordinary()) return;
 #pragma unroll 1

@@ -31,6 +31,7 @@ __device__ float finished(float z, float r, float onto, float bias, float epsilo
 // y, r and onto, samples × rows × planes, and bias, one of a row; r and bias are read where END needs them, and onto
 // unless it is null, which is -0: it changes nothing.
 template <int END, int PHASES> struct Result {
+    static constexpr int LENGTH = 36;  // of a row of 32 in shared memory, which is a warp's own: 32 rows
     float* y;
     const float *r, *onto, *bias;
     float epsilon;
@@ -73,7 +74,6 @@ template <int END, int PHASES> struct Result {
     }
     // What a warp has, from a row and a column on, by way of shared memory: 32 neighbours at a time.
     template <int BM> __device__ void write_rows(int row, int column, const Sums<BM>& sums, Shared own) const {
-        constexpr int LENGTH = 36;
         const int lane = threadIdx.x % 32, at = start(column + lane);
         const Shared from = own + lane, to = own + (lane / 4 * 4 * LENGTH + lane % 4 * 4);
 #pragma unroll
@@ -88,7 +88,7 @@ template <int END, int PHASES> struct Result {
             }
             __syncwarp();
 #pragma unroll 1
-            for (int i = 0; i < 32; i += 8) write_eight(at, row + sums.down(half) + i, from + i * LENGTH, LENGTH);
+            for (int i = 0; i < 32; i += 8) write_eight(at, row + sums.down(half) + i, from + i * LENGTH);
             __syncwarp();
         }
     }
@@ -119,7 +119,7 @@ private:
             if (at >= 0 && m < rows) *reinterpret_cast<Pack<float>*>(y + at + m * phases.plane) = made;
         }
     }
-    __device__ void write_eight(int at, int row, Shared from, int length) const {
+    __device__ void write_eight(int at, int row, Shared from) const {
         float z[8], given[8], there[8], added[8];
 #pragma unroll
         for (int i = 0; i < 8; ++i) {
@@ -128,7 +128,7 @@ private:
             given[i] = END != PLAIN && inside ? r[place] : 0.0f;
             there[i] = END != QUOTIENT && onto && inside ? onto[place] : -0.0f;
             added[i] = END == QUOTIENT && inside ? bias[row + i] : 0.0f;
-            z[i] = (from + i * length).load();
+            z[i] = (from + i * LENGTH).load();
         }
 #pragma unroll
         for (int i = 0; i < 8; ++i) {

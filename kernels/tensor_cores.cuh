@@ -4,7 +4,8 @@
 //            ignores).  A float32 number is the sum of two of them up to 2^-23: hi, rounded to nearest, and the
 //            rest lo, of which at most the last bit is ignored; both have a sign, so what is lost has no bias.
 //            a·b is lo·hi + hi·lo + hi·hi (Ootomo & Yokota 2022); lo·lo is below float32's own rounding.
-//            What a tensor core sums it truncates, so it sums 16 numbers' products only, and the rest is added as usual.
+//            What a tensor core sums it truncates, so it sums the products of 16 numbers only, and what it makes of
+//            them is added as usual.
 // Compute capability 8.0 and above.  Under g++ a warp's threads take turns (tests/kernels/fibers.h).
 #pragma once
 
@@ -21,8 +22,8 @@ __device__ inline float high_part(float x) {
     return x - x == 0.0f ? cut : x;
 }
 
-// a / b for b below 2^126, rounded to nearest but for the last bit, and without the branches by which a compiler
-// cares for all others: 64 of them, one after the other, would take longer than many a sum.
+// a / b for b below 2^126, right up to the last bit, without the branches by which a compiler cares for all others:
+// 64 of them, one after the other, take longer than many a sum.
 __device__ inline float divided(float a, float b) {
 #ifdef __CUDACC__
     float reciprocal;
