@@ -76,7 +76,7 @@ def primitives(ops: DeviceOps, windows: int = 100) -> Iterator[Row]:
         w, above = rng.normal(size=(6, 2, *window.kernel)), rng.normal(size=(2, 6, *window.size_out))
         uses: dict[str, tuple[Any, ...]] = {
             "window_sum": (x,), "window_spread": (g,), "max_route": (g, np.where(x > 1, np.nan, np.round(x))),
-            "conv": (x, w), "conv_transpose": (above, w),
+            "conv": (x, w), "conv_transpose": (above, w), "conv_transpose_onto": (x, above, w),
         }  # fmt: skip
         for kind, arrays in uses.items():
             rest = (window, 2) if kind.startswith("conv") else (window,)
@@ -90,6 +90,14 @@ def primitives(ops: DeviceOps, windows: int = 100) -> Iterator[Row]:
                 return getattr(on, kind)(g, [given[:2], given[2:]], *more)
 
             yield compared(f"{kind} {name} {window}", both(of_two, above, *pairs), allowed)
+
+        def onto(on: Any, g: Any, x: Any, w: Any, window: Any = window) -> Any:
+            x = on.conv_transpose_product_onto(x, g, [(x, w)], window)
+            return on.conv_transpose_onto(x, g, w, window)
+
+        yield compared(
+            f"conv_transpose_onto of one group {name} {window}", both(onto, above, *pairs[:2]), allowed
+        )
 
 
 def rules(ops: DeviceOps) -> Iterator[Row]:

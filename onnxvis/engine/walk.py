@@ -26,9 +26,10 @@ def walk(
     """What arrives at each tensor of ``plan.wrt`` when the seeds are walked back.
 
     ``read`` gives a tensor of the forward pass as an array of the executor.  What arrives at a tensor
-    from several sides is summed; it is let go of as soon as it has been passed on.  ``done`` hears of
-    every step once it is over, so that an executor can let go of what no later one reads; ``entering``
-    hears before it which layer's it is, and "" after the last.
+    from several sides is summed, in this order (by a rule that adds to what it finds: ``Step.taken``); it is
+    let go of as soon as it has been passed on.  ``done`` hears of every step once it is over, so that an
+    executor can let go of what no later one reads; ``entering`` hears before it which layer's it is, and ""
+    after the last.
     """
     arrived: dict[str, list[Array]] = {name: [seed] for name, seed in seeds.items()}
     results: dict[str, Array] = {}
@@ -45,7 +46,7 @@ def walk(
         entering(node.name)
         # A step is no executor: it hands every primitive on to one.
         step = Step(  # type: ignore[abstract]
-            ops, plan.graph, node, planned.rule, read, planned.settings, planned.wanted
+            ops, plan.graph, node, planned.rule, read, planned.settings, planned.wanted, arrived
         )
         outgoing = [take(name) if name else None for name in node.outputs]
         passed = planned.rule.body(step, *outgoing)

@@ -275,6 +275,16 @@ class Ops(ABC):
         """Σ x · conv_transpose(g, w) over one or more pairs (x, w)."""
         return self.sum_of_products(*((x, self.conv_transpose(g, w, window, group)) for x, w in pairs))
 
+    def conv_transpose_onto(self, onto: Array, g: Array, w: Array, window: Window, group: int = 1) -> Array:
+        """onto + conv_transpose(g, w); ``onto``, an array of this shape, stays as it is."""
+        return self.total([onto, self.conv_transpose(g, w, window, group)])
+
+    def conv_transpose_product_onto(
+        self, onto: Array, g: Array, pairs: Sequence[tuple[Array, Array]], window: Window, group: int = 1
+    ) -> Array:
+        """onto + Σ x · conv_transpose(g, w) over one or more pairs (x, w)."""
+        return self.total([onto, self.conv_transpose_product(g, pairs, window, group)])
+
     def total(self, arrays: Sequence[Array]) -> Array:
         """The sum of one or more arrays of one shape."""
         return reduce(add, arrays)

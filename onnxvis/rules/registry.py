@@ -51,8 +51,8 @@ class Rule:
     to the first; a tuple: one an input, None for nothing).  ``needs``: the tensors of the forward pass
     that it reads (see ``step.needed``).  ``inputs(node, graph)``: positions that it propagates to (all
     by default).  ``refuses(node, graph)``: a reason why it does not apply to a node, or None.
-    ``traceable``: False for plain Python that only works on real arrays.  ``origin``: where it is
-    defined.
+    ``traceable``: False for plain Python that only works on real arrays.  ``adds``: it adds what it returns
+    to what ``step.taken`` hands it.  ``origin``: where it is defined.
     """
 
     op_type: str
@@ -64,6 +64,7 @@ class Rule:
     inputs: Callable[[Node, Graph], Sequence[int]] | None = None
     refuses: Callable[[Node, Graph], str | None] | None = None
     traceable: bool = True
+    adds: bool = False
     linear: Linear | None = None
     origin: str = ""
 
@@ -106,13 +107,24 @@ class Linear:
         """Σ x · Wᵀg, in one go where that is quicker; to be overridden with ``adjoint`` then."""
         return step.sum_of_products(*((x, self.adjoint(step, g, w)) for x, w in parts))
 
+    def adjoint_onto(self, step: Step, onto: Array, g: Array, w: Array | None) -> Array:
+        """onto + Wᵀg, in one go where that is quicker; to be overridden with ``adjoint`` then."""
+        return step.total([onto, self.adjoint(step, g, w)])
+
+    def product_onto(self, step: Step, onto: Array, g: Array, parts: Parts) -> Array:
+        """onto + Σ x · Wᵀg, in one go where that is quicker; to be overridden with ``product`` then."""
+        return step.total([onto, self.product(step, g, parts)])
+
     def bias(self, step: Step, b: Array) -> Array:
         """The bias shaped so that it can be added to the output: one number for the last axis."""
         return b
 
     def gradient(self, step: Step, g: Array) -> tuple[Array | None, ...]:
         """The gradient rule that follows."""
-        data = self.adjoint(step, g, step.w) if step.wants(0) else None
+        if (onto := step.taken()) is not None:
+            data = self.adjoint_onto(step, onto, g, step.w)
+        else:
+            data = self.adjoint(step, g, step.w) if step.wants(0) else None
         weight = self.weight_adjoint(step, g, step.x) if step.wants(1) else None
         if not step.wants(2):
             return data, weight
@@ -222,7 +234,8 @@ class Registry:
             if generic and operator:
                 return Rule(
                     op_type, name, generic.body, generic.needs, domain, inputs=computed,
-                    refuses=_either(_weights_vary, generic.refuses), linear=operator, origin=generic.origin,
+                    refuses=_either(_weights_vary, generic.refuses), adds=generic.adds, linear=operator,
+                    origin=generic.origin,
                 )  # fmt: skip
         return None
 
@@ -296,6 +309,7 @@ def rule(
     inputs: Callable[[Node, Graph], Sequence[int]] | Sequence[int] | None = None,
     refuses: Callable[[Node, Graph], str | None] | None = None,
     traceable: bool = True,
+    adds: bool = False,
     override: bool = False,
 ) -> Callable[[Body], Body]:
     """Register a function as the rule of one or more operators.
@@ -315,7 +329,7 @@ def rule(
         chosen = inputs if inputs is None or callable(inputs) else (lambda node, graph: inputs)
         for op_type in op_types:
             made = Rule(
-                op_type, method, body, tuple(needs.split()), domain, since, chosen, refuses, traceable,
+                op_type, method, body, tuple(needs.split()), domain, since, chosen, refuses, traceable, adds,
                 origin=_origin(body),
             )  # fmt: skip
             registry.add(made, override)
@@ -336,8 +350,9 @@ def linear(
         methods = {name: value for name, value in vars(cls).items() if not name.startswith("__")}
         made = cls() if issubclass(cls, Linear) else type(cls.__name__, (Linear,), methods)()
         gradient = Rule(
-            op_type, "gradient", made.gradient, ("x", "w"), domain, linear=made, origin=_origin(cls)
-        )
+            op_type, "gradient", made.gradient, ("x", "w"), domain, linear=made, origin=_origin(cls),
+            adds=type(made).gradient is Linear.gradient,  # another may change what this one returns
+        )  # fmt: skip
         registry.add(gradient, override)
         registry.linears[domain, op_type] = made
         return cls
@@ -351,11 +366,13 @@ def lrp_rule(
     needs: str = "x",
     refuses: Callable[[Node, Graph], str | None] | None = None,
     check: Callable[[Mapping[str, Any]], None] | None = None,
+    adds: bool = False,
     **settings: Any,
 ) -> Callable[[Body], Body]:
     """Register an LRP rule for every linear operator; ``settings`` are its parameters and defaults.
 
-    ``refuses`` as in ``Rule``; ``check(settings)`` raises UsageError for what the rule cannot work with.
+    ``refuses`` and ``adds`` as in ``Rule``; ``check(settings)`` raises UsageError for what the rule cannot
+    work with.
     """
 
     def register(body: Body) -> Body:
@@ -363,7 +380,7 @@ def lrp_rule(
         if name not in registry.methods:
             registry.add_method(name, parent="lrp", doc=doc, check=check, **settings)
         registry.for_linear[name] = Rule(
-            "*", name, body, tuple(needs.split()), refuses=refuses, origin=_origin(body)
+            "*", name, body, tuple(needs.split()), refuses=refuses, adds=adds, origin=_origin(body)
         )
         return body
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -62,10 +62,12 @@ class Step(_Primitives):
         read: Callable[[str], Array],
         settings: Mapping[str, Any],
         wanted: frozenset[int],
+        arrived: MutableMapping[str, list[Array]] | None = None,
     ) -> None:
         self.ops, self.graph, self.node, self.rule = ops, graph, node, rule
         self.settings, self.wanted = settings, wanted
         self._read = read
+        self._arrived = {} if arrived is None else arrived  # by tensor, at inputs of this node too
         self._readable = frozenset(needed(rule.needs, node))
 
     def __getattr__(self, name: str) -> Any:
@@ -180,6 +182,22 @@ class Step(_Primitives):
     def wants(self, index: int) -> bool:
         """True where something is to be propagated to this input."""
         return index in self.wanted
+
+    def taken(self, index: int = 0) -> Array | None:
+        """The sum of what has arrived at an input so far, which the rule then adds to what it returns for it.
+
+        It is handed over once, and must not be written to.  None where there is nothing to add to, and for a
+        rule that is not registered with ``adds``: where such a one calls the body of another, what that
+        returns is its own part alone.
+        """
+        if not (self.rule.adds and self.wants(index)):
+            return None
+        name, like = self.node.inputs[index], (self.shape(index), self.ops.dtype)
+        parts = self._arrived.get(name, [])
+        alone = self.node.inputs.count(name) == 1
+        if not (alone and parts and all((tuple(part.shape), part.dtype) == like for part in parts)):
+            return None
+        return self.ops.total(self._arrived.pop(name))
 
     def window(self, kernel: Sequence[int]) -> Window:
         """The sliding window of a convolution or pooling node."""

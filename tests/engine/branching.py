@@ -1,4 +1,4 @@
-"""A model in which tensors are used several times, with two inputs and two outputs."""
+"""Models in which tensors are used several times, one of them with two inputs and two outputs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from models import build, normal
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -52,6 +53,29 @@ def branching(dtype: Any = np.float32) -> onnx.ModelProto:
         [numpy_helper.from_array(array.astype(dtype), name) for name, array in weights.items()],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+
+
+def shared() -> onnx.ModelProto:
+    """``x`` is read by two convolutions, ``r`` by two and a sum."""
+    node, padded = helper.make_node, {"pads": [1, 1, 1, 1]}
+    nodes = [
+        node("Conv", ["x", "w1"], ["c1"], name="conv1", **padded),
+        node("Relu", ["c1"], ["r"], name="relu"),
+        node("Conv", ["r", "w2"], ["c2"], name="conv2", **padded),
+        node("Add", ["c2", "r"], ["s"], name="add"),
+        node("Conv", ["r", "w3"], ["c3"], name="conv3"),
+        node("Add", ["s", "c3"], ["t"], name="add3"),
+        node("Conv", ["x", "w4"], ["c4"], name="conv4"),
+        node("Add", ["t", "c4"], ["u"], name="add4"),
+        node("GlobalAveragePool", ["u"], ["a"], name="average"),
+        node("Flatten", ["a"], ["f"], name="flatten"),
+        node("Gemm", ["f", "w5"], ["y"], name="dense"),
+    ]
+    weights = {
+        "w1": normal(4, 3, 3, 3, scale=0.4), "w2": normal(4, 4, 3, 3, scale=0.3),
+        "w3": normal(4, 4, 1, 1), "w4": normal(4, 3, 1, 1), "w5": normal(4, 5),
+    }  # fmt: skip
+    return build(nodes, {"x": ["N", 3, 6, 6]}, ["y"], weights)
 
 
 def feeds(dtype: Any = np.float32) -> dict[str, Array]:

@@ -240,6 +240,30 @@ def test_pointwise_convolution(dtype, samples):
             compare("conv_transpose", [g, w], dtype, window, group, kernels=[])
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+@pytest.mark.parametrize("group", [1, 2])
+def test_adjoints_onto_what_is_there(dtype, group):
+    """Which stays as it is, also where it is a view."""
+    rng, wide = np.random.default_rng(19), dtype if dtype != "float16" else np.float64
+    host, ops = HostOps(wide), stand_in_ops(dtype)
+    for window in [*windows.random_windows(6, seed=14), *ODD, *FIXED[:3]]:
+        a, onto = rng.normal(size=(2, 3, 2 * group, *window.size_in)).astype(dtype)
+        w = rng.normal(size=(3 * group, 2, *window.kernel)).astype(dtype)
+        g = rng.normal(size=(3, 3 * group, *window.size_out)).astype(dtype)
+        pairs, arrays = (a, w), (onto.swapaxes(0, 1).copy(), g)
+
+        def results(on, pairs=pairs, arrays=arrays, window=window):
+            onto, g = map(on.constant, arrays)
+            onto, (a, w) = on.transpose(onto, (1, 0, *range(2, onto.ndim))), map(on.constant, pairs)
+            yield on.conv_transpose_onto(onto, g, w, window, group)
+            for count in (1, 2):
+                yield on.conv_transpose_product_onto(onto, g, [(a, w)] * count, window, group)
+            yield onto
+
+        for ours, theirs in zip(results(ops), results(host), strict=True):
+            agree(ours, np.ascontiguousarray(theirs, dtype), dtype, ops)
+
+
 @pytest.mark.parametrize(("samples", "channels"), [(0, 2), (1, 0)])
 def test_nothing_to_do(samples, channels):
     """Zeros where there is a result at all: a sum over no channels is 0."""
@@ -258,6 +282,9 @@ def test_nothing_to_do(samples, channels):
     shapes = [g.shape, x.shape, x.shape, *(above.shape, x.shape) * 2]
     for result, shape in zip(results, shapes, strict=True):
         np.testing.assert_array_equal(ops.gpu.download(result), np.zeros(shape))
+    onto = ops.constant(np.ones((samples, 3, 3, 3)))
+    empty = ops.conv_transpose_onto(onto, ops.zeros((samples, 0, 2, 2)), ops.zeros((0, 3, 2, 2)), window)
+    np.testing.assert_array_equal(ops.gpu.download(empty), np.ones((samples, 3, 3, 3)))
 
 
 # ---- number by number ----------------------------------------------------------------------------

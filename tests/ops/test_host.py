@@ -11,6 +11,7 @@ from ops.expressions import EXPRESSIONS
 OPS = HostOps(np.float64)
 WINDOWED = {
     "conv", "conv_transpose", "conv_quotient", "conv_transpose_product", "conv_weight",
+    "conv_transpose_onto", "conv_transpose_product_onto",
     "window_sum", "window_spread", "max_route",
 }  # fmt: skip
 
@@ -42,6 +43,8 @@ def test_every_primitive_is_tried():
         "sum_of_products",
         "conv_quotient",
         "conv_transpose_product",
+        "conv_transpose_onto",
+        "conv_transpose_product_onto",
         "sigmoid",
         "cos",
     }
@@ -81,6 +84,24 @@ def test_convolutions_of_pairs(group, count):
         close(OPS.conv_quotient(g, pairs, window, group, 0.5, b), g / biased)
         back = sum(x * windows.conv_transpose(g, w, window, group) for x, w in pairs)
         close(OPS.conv_transpose_product(g, pairs, window, group), back)
+        onto = rng.normal(size=back.shape)
+        close(OPS.conv_transpose_product_onto(onto, g, pairs, window, group), onto + back)
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_onto_is_what_a_total_is(group):
+    """To the last bit: a rule that adds by itself changes nothing."""
+    rng, ops = np.random.default_rng(8), HostOps(np.float32)
+    for window in windows.random_windows(20, seed=4):
+        x, w, g = (np.float32(a) for a in operands(window, group, rng))
+        onto = np.float32(rng.normal(size=x.shape))
+        before = onto.copy()
+        ours = ops.conv_transpose_onto(onto, g, w, window, group)
+        np.testing.assert_array_equal(ours, ops.total([onto, ops.conv_transpose(g, w, window, group)]))
+        ours = ops.conv_transpose_product_onto(onto, g, [(x, w)], window, group)
+        theirs = ops.total([onto, ops.conv_transpose_product(g, [(x, w)], window, group)])
+        np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_array_equal(onto, before)
 
 
 @pytest.mark.parametrize("name", ["window_sum", "window_spread"])

@@ -67,6 +67,11 @@ def test_convolutions_of_pairs(group):
             lambda ops, g, x, v, y, w, s=window: ops.conv_transpose_product(g, [(x, v), (y, w)], s, group),
             *(g, x, v, y, w),
         )
+        alike(lambda ops, *a, s=window: ops.conv_transpose_onto(*a, s, group), y, g, w)
+        alike(
+            lambda ops, o, g, x, w, s=window: ops.conv_transpose_product_onto(o, g, [(x, w)], s, group),
+            *(y, g, x, w),
+        )
 
 
 @pytest.mark.parametrize("name", ["window_sum", "window_spread"])

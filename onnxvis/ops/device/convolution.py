@@ -40,14 +40,19 @@ __all__ = ["Convolution"]
 class End(NamedTuple):
     """What becomes of a result: nothing, its "product" with r, or the "quotient" r / stab(result + b).
 
-    A way then takes r, and b, behind the data and the weights.
+    A way then takes r, and b, behind the data and the weights, and last of all what that is added to if it
+    goes ``onto`` something.
     """
 
     name: str = ""
     epsilon: float = 0.0
+    onto: bool = False
 
     def behind(self, ops: Ops, way: Way) -> Way:
         """A way followed by what makes its end."""
+        if self.onto:
+            made = self._replace(onto=False).behind(ops, way)
+            return lambda *given: ops.total([given[-1], made(*given[:-1])])
         if self.name == "product":
             return lambda x, w, r: ops.sum_of_products((r, way(x, w)))
         if self.name == "quotient":
@@ -56,6 +61,9 @@ class End(NamedTuple):
 
     def inside(self, way: TensorCoreWay) -> Way:
         """A way that makes its end by itself."""
+        if self.onto:
+            made = self._replace(onto=False).inside(way)
+            return lambda *given: made(*given[:-1], onto=given[-1])
         if self.name == "product":
             return way.product
         if self.name == "quotient":
@@ -79,9 +87,9 @@ class Convolution:
         """Cross-correlation: N×M×size_out."""
         return self._by("conv_fprop", window, group, End(), x, w)
 
-    def adjoint(self, g: Array, w: Array, window: Window, group: int) -> Array:
-        """The adjoint of ``forward`` in x: N×C×size_in."""
-        return self._by("conv_dgrad", window, group, End(), g, w)
+    def adjoint(self, g: Array, w: Array, window: Window, group: int, onto: Array | None = None) -> Array:
+        """The adjoint of ``forward`` in x: N×C×size_in; added to ``onto``, if there is one."""
+        return self._by("conv_dgrad", window, group, End(), g, w, onto=onto)
 
     def quotient(
         self, r: Array, x: Array, w: Array, window: Window, group: int, epsilon: float, bias: Array
@@ -89,13 +97,18 @@ class Convolution:
         """R / stab(forward(x, w) + bias), with a number of bias for each channel."""
         return self._by("conv_fprop", window, group, End("quotient", epsilon), x, w, r, bias)
 
-    def adjoint_product(self, a: Array, g: Array, w: Array, window: Window, group: int) -> Array:
-        """a · adjoint(g, w)."""
-        return self._by("conv_dgrad", window, group, End("product"), g, w, a)
+    def adjoint_product(
+        self, a: Array, g: Array, w: Array, window: Window, group: int, onto: Array | None = None
+    ) -> Array:
+        """a · adjoint(g, w); added to ``onto``, if there is one."""
+        return self._by("conv_dgrad", window, group, End("product"), g, w, a, onto=onto)
 
     def _by(
-        self, kind: str, window: Window, group: int, end: End, x: Array, w: Array, *others: Array
-    ) -> Array:
+        self, kind: str, window: Window, group: int, end: End, x: Array, w: Array, *others: Array,
+        onto: Array | None = None,
+    ) -> Array:  # fmt: skip
+        if onto is not None:
+            end, others = end._replace(onto=True), (*others, onto)
         if kind == "conv_fprop":
             shape = (x.shape[0], w.shape[0], *window.size_out)
         else:

@@ -303,6 +303,18 @@ class DeviceOps(Ops):
         x, y = (self._dense(x) for x, _ in pairs)
         return self._multiply_stacked(x, y, back)
 
+    def conv_transpose_onto(self, onto: Array, g: Array, w: Array, window: Window, group: int = 1) -> Array:
+        onto, g, w = map(self._dense, (onto, g, w))
+        return self.convolution.adjoint(g, w, window, group, onto)
+
+    def conv_transpose_product_onto(
+        self, onto: Array, g: Array, pairs: Sequence[tuple[Array, Array]], window: Window, group: int = 1
+    ) -> Array:
+        if len(pairs) > 1:
+            return super().conv_transpose_product_onto(onto, g, pairs, window, group)
+        onto, g, x, w = map(self._dense, (onto, g, *pairs[0]))
+        return self.convolution.adjoint_product(x, g, w, window, group, onto)
+
     def _multiply_stacked(self, x: Array, y: Array, both: Array) -> Array:
         """x·a + y·b, where a and b are stacked along the channels."""
         result, index = self.xp.empty(x.shape, x.dtype), index_type(both.size)

@@ -35,6 +35,13 @@ class Conv(Linear):
     def product(self, step: Step, g: Array, parts: Parts) -> Array:
         return step.conv_transpose_product(g, parts, self.window(step), step.attribute("group", 1))
 
+    def adjoint_onto(self, step: Step, onto: Array, g: Array, w: Array) -> Array:
+        return step.conv_transpose_onto(onto, g, w, self.window(step), step.attribute("group", 1))
+
+    def product_onto(self, step: Step, onto: Array, g: Array, parts: Parts) -> Array:
+        window, group = self.window(step), step.attribute("group", 1)
+        return step.conv_transpose_product_onto(onto, g, parts, window, group)
+
     def weight_adjoint(self, step: Step, g: Array, x: Array) -> Array:
         return step.conv_weight(x, g, self.window(step), step.attribute("group", 1))
 

@@ -14,7 +14,7 @@ import numpy as np
 from onnxvis.errors import UsageError
 from onnxvis.graph.ir import Graph, Node
 from onnxvis.ops.primitives import Array, Shape
-from onnxvis.rules.registry import computed, lrp_rule, rule
+from onnxvis.rules.registry import Parts, computed, lrp_rule, rule
 from onnxvis.rules.step import Step
 
 # ---- in proportion to what each input contributed ------------------------------------------------
@@ -25,15 +25,15 @@ def over(step: Step, r: Array, z: Array) -> Array:
     return step.quotient(r, z, step.settings["epsilon"])
 
 
-@lrp_rule("norm", needs="x y")
-@lrp_rule("epsilon", needs="x y")
+@lrp_rule("norm", needs="x y", adds=True)
+@lrp_rule("epsilon", needs="x y", adds=True)
 def epsilon(step: Step, r: Array) -> Array:
     """x · Wᵀ(R / stab(Wx + b)): in proportion to each input's part of the output (Bach et al. 2015)."""
     x, w = step.x, step.w
-    return step.linear.product(step, over(step, r, _output(step)), [(x, w)])
+    return _back(step, over(step, r, _output(step)), [(x, w)])
 
 
-@lrp_rule("zplus")
+@lrp_rule("zplus", adds=True)
 def zplus(step: Step, r: Array) -> Array:
     """Only what speaks for the output: z = W⁺x⁺ + W⁻x⁻ + b⁺ (Montavon et al. 2017)."""
     x, w = step.x, step.w
@@ -48,7 +48,15 @@ def zplus(step: Step, r: Array) -> Array:
 def share(step: Step, r: Array, *parts: tuple[Array, Array], bias: Array | None) -> Array:
     """R in proportion to the parts (x, W) of z = Σ Wx + b: Σ x · Wᵀ(R / stab(z))."""
     s = step.linear.quotient(step, r, parts, step.settings["epsilon"], bias)
-    return step.linear.product(step, s, parts)
+    return _back(step, s, parts)
+
+
+def _back(step: Step, s: Array, parts: Parts) -> Array:
+    """Σ x · Wᵀs, with what is there if that is all that the rule returns."""
+    onto = step.taken()
+    if onto is None:
+        return step.linear.product(step, s, parts)
+    return step.linear.product_onto(step, onto, s, parts)
 
 
 def _output(step: Step) -> Array:

@@ -109,7 +109,7 @@ def conservation(case: Case, backward: Pass, seed: str = "logit") -> Conservatio
 
 
 def _watched(planned: PlannedStep, found: list[LayerRelevance]) -> PlannedStep:
-    """The same step, which writes down what passes through it."""
+    """The same step, which writes down what passes through it, and returns that alone."""
     body: Callable[..., Any] = planned.rule.body
     names = planned.node.origin or (planned.node.name,)
 
@@ -124,4 +124,4 @@ def _watched(planned: PlannedStep, found: list[LayerRelevance]) -> PlannedStep:
         found.append(LayerRelevance(" + ".join(names), planned.node.kind, rule, got, sent))
         return passed
 
-    return replace(planned, rule=replace(planned.rule, body=watched))
+    return replace(planned, rule=replace(planned.rule, body=watched, adds=False))
