@@ -407,7 +407,7 @@ def _declared(function: Callable[..., Any]) -> Any:
 
 
 def stand_in_gpu(capability: int = 75) -> Gpu:
-    gpu = Gpu(cupy(), _function(lambda x: special.erf(x).astype(x.dtype)), cublas())
+    gpu = Gpu(cupy(), _function(special.erf), cublas())
     gpu.capability = capability  # type: ignore[misc]
     return gpu
 

@@ -46,8 +46,9 @@ class Tensor:
 class Graph:
     """cuDNN's own formula for the output's size, and a convolution by the host; plans as ``PLANS`` has them.
 
-    Of these each is how it fails ("build" or "run"), or the bytes of its workspace, the seconds it waits, and
-    what it adds to the result, if it is wrong.
+    Of these each is how it fails ("build" or "run"), what it adds to the result that it should not read (what
+    is "behind" its data, what was in its "workspace", or in the "result", times 0), or the bytes of its
+    workspace, the seconds it waits, and what it adds to the result, if it is wrong.
     """
 
     made, refusing, PLANS = [], False, ("build", (16, 0))
@@ -94,12 +95,13 @@ class Graph:
             raise RuntimeError("this plan is for tensor cores")
 
     def get_workspace_size_plan_at_index(self, index):
-        return 16 if Graph.PLANS[index] == "run" else Graph.PLANS[index][0]
+        return 16 if isinstance(Graph.PLANS[index], str) else Graph.PLANS[index][0]
 
     def execute_plan_at_index(self, tensors, workspace, index, handle):
         if Graph.PLANS[index] == "run":
             raise RuntimeError("CUDNN_STATUS_EXECUTION_FAILED")
-        _, seconds, *wrong = Graph.PLANS[index]
+        reads = Graph.PLANS[index] if isinstance(Graph.PLANS[index], str) else ""
+        _, seconds, *wrong = (16, 0) if reads else Graph.PLANS[index]
         assert type(workspace) is int and handle == "handle"
         self.executed.append(index)
         time.sleep(seconds)
@@ -119,7 +121,18 @@ class Graph:
         )
         group = inside.shape[1] // weights.shape[1]
         found = getattr(HostOps(np.float64), self.kind)(data, weights, window, group)
+        if reads == "behind":
+            wrong = [_behind(tensors[self.data], self.data)]
+        elif reads == "result":
+            found = found + 0 * memory[self.result].astype(np.float64)
+        elif reads == "workspace":
+            wrong = [float(np.frombuffer((ctypes.c_uint8 * 4).from_address(workspace), np.float32)[0])]
         memory[self.result][...] = found + sum(wrong)
+
+
+def _behind(address, tensor):
+    """The number that follows an array in memory."""
+    return float(_memory(address, Tensor([math.prod(tensor.dim) + 1], [1], tensor.type))[-1])
 
 
 def _memory(address, tensor):
@@ -149,7 +162,7 @@ def operands(ops, window, group=1):
     return [ops.constant(rng.normal(size=shape)) for shape in shapes]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
 @pytest.mark.parametrize("group", [1, 2])
 def test_both_maps(cudnn, dtype, group):
     both = stand_in_ops(dtype, cudnn=cudnn), stand_in_ops(dtype)
@@ -160,7 +173,8 @@ def test_both_maps(cudnn, dtype, group):
                 for ops, a in ((ops, operands(ops, window, group)) for ops in both)
             )
             assert found.dtype == expected.dtype
-            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+            close = 1e-2 if dtype == np.float16 else 1e-4
+            np.testing.assert_allclose(found, expected, rtol=close, atol=close / 10)
     assert len(Graph.made) == 2 * 25 and all(graph.executed for graph in Graph.made)  # none fell back
 
 
@@ -207,6 +221,20 @@ def test_where_no_plan_is_right_the_kernels_are_left(cudnn, plans):
             found = ops.conv(x, w, PLAIN)
     assert seen == ["im2col<float, int>"]
     np.testing.assert_array_equal(ops.gpu.download(found), plain.gpu.download(plain.conv(x, w, PLAIN)))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+@pytest.mark.parametrize("reads", ["behind", "result", "workspace"])
+@pytest.mark.parametrize("kind", ["conv", "conv_transpose"])
+def test_a_plan_that_reads_what_it_should_not_is_left_out(cudnn, dtype, reads, kind):
+    """Which, by itself, would show now and then."""
+    Graph.PLANS = (reads, (16, 0.001))
+    ops = stand_in_ops(dtype, cudnn=cudnn)
+    x, w, g = operands(ops, PLAIN)
+    getattr(ops, kind)(x if kind == "conv" else g, w, PLAIN)
+    (graph,) = Graph.made
+    assert graph.executed.count(0) == 1 and graph.executed[-1] == 1
+    assert graph.types["io_data_type"] == TYPES[np.dtype(dtype).name]
 
 
 @pytest.mark.parametrize(("before", "size_in", "after"), [

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Cudnn", "find_cudnn"]
 
+# Nonsense: what a float16 holds, too, and bytes that are a large number of any type; numbers on both sides.
+LARGE, LARGE_BYTE, AROUND = 3e4, 0x75, 2**14
 Padding: TypeAlias = tuple[tuple[int, ...], tuple[int, ...]]  # before and after
 
 
@@ -73,18 +75,32 @@ class Cudnn:
             return []
         return [partial(self._run, plan, shape) for plan in plans]
 
-    def _run(self, plan: _Plan, shape: Shape, x: Array, w: Array) -> Array:
+    def _run(self, plan: _Plan, shape: Shape, x: Array, w: Array, nonsense: bool = False) -> Array:
+        """``nonsense``: what a plan should not read is full of what would show, to see whether it does."""
         kept, dtype = x.dtype, np.dtype(np.float16) if self._half(x) else x.dtype
         result = self.gpu.xp.empty(shape, dtype)
         workspace = self.gpu.xp.empty(max(1, plan.workspace), np.uint8)
-        arrays = x.astype(dtype, copy=False), w.astype(dtype, copy=False), result
+        x, w = (array.astype(dtype, copy=False) for array in (x, w))
+        if nonsense:
+            result[...], workspace[...] = np.nan, LARGE_BYTE
+            x, w = map(self._surrounded, (x, w))
+        arrays = x, w, result
         # Addresses, since to hand an array over by DLPack waits for another stream, which no capture may.
         places = {tensor: array.data.ptr for tensor, array in zip(plan.tensors, arrays, strict=True)}
         plan.graph.execute_plan_at_index(places, workspace.data.ptr, index=plan.number, handle=self._handle)
         return result.astype(kept, copy=False)
 
+    def _surrounded(self, array: Array) -> Array:
+        """A copy between large numbers."""
+        around = self.gpu.xp.empty(array.size + 2 * AROUND, array.dtype)
+        around[...] = LARGE
+        copy = around[AROUND : AROUND + array.size].reshape(array.shape)
+        copy[...] = array
+        return copy
+
     def _half(self, x: Array) -> bool:
-        return self.precision == "float16" and x.dtype == np.float32
+        """Whether operands and result are float16: as they are, or because that is the precision."""
+        return bool(x.dtype == np.float16 or (self.precision == "float16" and x.dtype == np.float32))
 
     def _plans(self, kind: str, x: Array, w: Array, window: Window, shape: Shape) -> Iterator[_Plan]:
         """Those that can be built, and whose workspace is not out of proportion."""
@@ -139,7 +155,7 @@ class Cudnn:
         graph.validate()
         graph.build_operation_graph()
         graph.create_execution_plans([cudnn.heur_mode.A, cudnn.heur_mode.FALLBACK])
-        if self.precision == "float32" and not double:
+        if self.precision == "float32" and kept == number and not double:
             graph.deselect_numeric_notes([cudnn.numerical_note.TENSOR_CORE])
         graph.check_support()
         return graph, (first, second, result)

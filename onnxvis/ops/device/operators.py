@@ -96,7 +96,7 @@ class DeviceOps(Ops):
         return self.xp.sin(x)
 
     def erf(self, x: Array) -> Array:
-        return self.gpu.erf(x)
+        return self.gpu.erf(x).astype(x.dtype, copy=False)  # CuPy's makes float32 of float16
 
     def power(self, a: Array, b: Array | float) -> Array:
         return self.xp.power(a, b)
