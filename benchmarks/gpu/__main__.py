@@ -1,20 +1,23 @@
 """The GPU engine on the GPU that is at hand: is it right, and how fast is it?
 
-Six parts, each a process of its own, so that what breaks one leaves the others; ``--only`` picks some.
+Eight parts, each a process of its own, so that what breaks one leaves the others; ``--only`` picks some.
 Those that measure no time run side by side, the others one after the other behind them:
 
 - ``kernels``: every primitive of the closed set on the device and on the host, in float32, float64 and
-  float16, every way of convolving by tensor cores, and arrays that 64-bit indices count;
+  float16, and arrays that 64-bit indices count;
+- ``ways``: every way of convolving by tensor cores;
 - ``rules``: every (operator, method) case, on the device and on the host;
 - ``bandwidth``: the kernels that only move memory, against a plain copy of as many bytes;
 - ``outside``: the share of a warm call's time in which no kernel runs, for both nets at batch 1;
-- ``nets``: ResNet-50 and VGG-16, gradient and LRP, against the host executor, PyTorch (eager and compiled)
-  and zennit on the same GPU: times by device events, medians, both sides from host array to host array;
+- ``compiled``: gradients of both nets at batch 1 against torch.compile;
+- ``nets``: both, gradient and LRP, against the host executor, PyTorch and zennit on the same GPU: times by
+  device events, medians, both sides from host array to host array;
 - ``sanitizer``: some of the primitives once more under compute-sanitizer, where that is installed.
 
-Needs CuPy and a GPU; ``outside`` and ``nets`` also torch built for CUDA, torchvision and zennit, and
-onnxruntime-gpu for more than the way back.  Writes ``results/NAME_OF_THE_GPU.json`` and a table, after each
-part; parts that were run before under the same circumstances stay.  Run from the repository's root.
+Needs CuPy and a GPU; ``outside``, ``compiled`` and ``nets`` also torch built for CUDA, torchvision and
+zennit, and onnxruntime-gpu for more than the way back.  Writes ``results/NAME_OF_THE_GPU.json`` and a table
+after each part; parts that were run before under the same circumstances stay.  Run from the repository's
+root.
 """
 
 from __future__ import annotations
@@ -40,7 +43,8 @@ from onnxvis.ops.device import find_gpu
 
 from .correctness import Row
 
-UNTIMED, TIMED = ("kernels", "rules", "sanitizer"), ("bandwidth", "outside", "nets")
+UNTIMED = ("kernels", "ways", "rules", "sanitizer")
+TIMED = ("bandwidth", "outside", "compiled", "nets")
 PARTS = (*UNTIMED, *TIMED)
 MEGABYTES = 512
 
@@ -147,12 +151,14 @@ def rows_of(part: str, seconds: float) -> Iterator[Row]:
         return
     single, *others = (device_ops(np.dtype(dtype), "float32") for dtype in ("float32", "float64", "float16"))
     parts: dict[str, Callable[[], Iterator[Row]]] = {
-        "kernels": lambda: chain(*map(primitives, (single, *others)), ways(single), large(single)),
+        "kernels": lambda: chain(*map(primitives, (single, *others)), large(single)),
+        "ways": lambda: ways(single),
         # Of what was never written, cuDNN reads some: without it the convolutions are our own kernels.
         "few": lambda: primitives(DeviceOps(single.gpu), windows=5),
         "rules": lambda: rules(single),
         "bandwidth": lambda: bandwidth(single, MEGABYTES * 10**6, Clock(single.gpu)),
         "outside": lambda: Nets(single.gpu, Clock(single.gpu)).outside_kernels(),
+        "compiled": lambda: Nets(single.gpu, Clock(single.gpu)).compiled(),
         "nets": lambda: Nets(single.gpu, Clock(single.gpu, seconds=2.5)).rows(),
     }
     yield from parts[part]()

@@ -27,8 +27,7 @@ def timed(call):
     return 2.0
 
 
-def test_all_rows(nets, cuda, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("torch.compile", lambda net: net)
+def test_all_rows(nets, cuda):  # noqa: F811
     rows = [*nets.rows()]
     (missing,) = [row for row in rows if "why" in row]
     assert missing["what"] == "resnet18 convolutions by cuDNN" and "not there" in missing["why"]
@@ -39,16 +38,25 @@ def test_all_rows(nets, cuda, monkeypatch):  # noqa: F811
     whole = "resnet18 gradient, batch"
     assert contests == {
         (f"{whole} 1, backward alone", "torch eager"), (f"{whole} 2, backward alone", "torch eager"),
-        (f"{whole} 1", "torch eager"), (f"{whole} 1", "torch.compile"), (f"{whole} 2", "torch eager"),
+        (f"{whole} 1", "torch eager"), (f"{whole} 2", "torch eager"),
         ("resnet18 lrp epsilon_plus, batch 1", "zennit"), ("resnet18 lrp epsilon_plus, batch 2", "zennit"),
     }  # fmt: skip
     goals = {(row["rival"], row["goal"]) for row in rows if "ratio" in row}
-    assert goals == {("torch eager", 1.0), ("torch.compile", 1.0), ("zennit", 1.0), ("zennit", 0.3)}
+    assert goals == {("torch eager", 1.0), ("zennit", 1.0), ("zennit", 0.3)}
 
 
-def test_without_onnxruntime_gpu_the_way_back_is_measured(nets, with_gpu, monkeypatch):  # noqa: F811
-    monkeypatch.setattr("torch.compile", lambda net: net)
+def test_against_what_torch_compiled(nets, cuda, monkeypatch):  # noqa: F811
+    compiled = []
+    monkeypatch.setattr("torch.compile", lambda net: compiled.append(net) or net)
+    (row,) = nets.compiled()
+    assert (row["what"], row["rival"]) == ("resnet18 gradient, batch 1", "torch.compile")
+    assert len(compiled) == 1 and row["passed"] and row["ratio"] == row["goal"] == 1.0
+
+
+def test_without_onnxruntime_gpu_the_way_back_is_measured(nets, with_gpu):  # noqa: F811
     rows = [*nets.rows()]
+    (missing,) = nets.compiled()
+    assert not missing["passed"] and missing["why"] == "needs onnxruntime-gpu"
     why = {row["why"] for row in rows if "why" in row}
     assert why == {"needs onnxruntime-gpu", "all: nvidia-cudnn-frontend is not there"}
     assert [row["what"] for row in rows if "ratio" in row] == [
