@@ -59,7 +59,7 @@ template <int BM, int BN> struct Part {
 template <typename T, int BM, int BN, bool WIDE, int END, int PHASES, int TAPS>
 __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, Tile<BM, BN>::RESIDENT / Tile<BM, BN>::THREADS)
     convolve(const T* weights, const T* x, T* y, const T* r, const T* onto, const T* bias, double epsilon,
-             Phases<PHASES> phases, int samples, int rows, int padded, int channels, int at_once) {
+             int rectified, Phases<PHASES> phases, int samples, int rows, int padded, int channels, int at_once) {
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 800
     typedef Tile<BM, BN> Block;
     const Part<BM, BN> part(blockIdx.x, threadIdx.x, rows);
@@ -85,7 +85,8 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, Tile<BM, BN>::RESIDENT 
     };
     for (int step = 0; step < STAGES - 1; ++step) ask();
     T* const to = y + number * (rows * columns);
-    const Result<END, PHASES> result{to, r, onto, bias, static_cast<float>(epsilon), rows, columns, phases, phase};
+    const Settings settings{static_cast<float>(epsilon), rectified != 0};
+    const Result<END, PHASES> result{to, r, onto, bias, settings, rows, columns, phases, phase};
     const int line = held(threadIdx.x), across = BN / 32;
     result.prefetch(part.block_row + line / across, part.block_column + line % across * 32, BN / across,
                     part.block_row + BM);
@@ -119,14 +120,15 @@ __global__ void __launch_bounds__(Tile<BM, BN>::THREADS, Tile<BM, BN>::RESIDENT 
 
 // The sum of parts, count numbers each, one after the other.
 template <typename T, int END>
-__global__ void add_parts(const T* parts, T* y, const T* r, const T* onto, const T* bias, double epsilon, int number,
-                          int rows, Divisor<int> positions, int count) {
+__global__ void add_parts(const T* parts, T* y, const T* r, const T* onto, const T* bias, double epsilon, int rectified,
+                          int number, int rows, Divisor<int> positions, int count) {
+    const Settings settings{static_cast<float>(epsilon), rectified != 0};
     GRID_STRIDE(int, i, count) {
         T z = parts[i];
         for (int part = 1; part < number; ++part) z += parts[part * count + i];
         const int row = positions.quotient(i) % rows;
-        const T given = END == PLAIN ? T(0.0f) : r[i], added = END == QUOTIENT ? bias[row] : T(0.0f);
-        y[i] = finished<END>(z, given, onto ? onto[i] : T(-0.0f), added, static_cast<float>(epsilon));
+        const T given = END == PLAIN || !r ? T(1.0f) : r[i], added = END == QUOTIENT ? bias[row] : T(0.0f);
+        y[i] = finished<END>(z, given, onto ? onto[i] : T(-0.0f), added, settings);
     }
 }
 

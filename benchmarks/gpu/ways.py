@@ -78,6 +78,10 @@ def _ends(
         "product": (way.product, arrays[:3], z * r),
         "product onto": (lambda x, w, r, onto: way.product(x, w, r, onto=onto), arrays, z * r + onto),
     }
+    if kind == "conv_dgrad":
+        away = np.float32(-z * onto)  # so that numbers have both signs
+        for gate in ("gradient", "guided", "deconvnet"):
+            uses[gate] = (partial(_gated, way, gate), [*arrays[:3], away], _gate(gate, z + away, r))
     if kind == "conv_fprop":
         divided = partial(way.quotient, epsilon=EPSILON)
         uses["quotient"] = (divided, [*arrays[:3], bias], r / stabilized)
@@ -89,3 +93,13 @@ def _ends(
             return found, expected.astype(np.float32)
 
         yield name, compute
+
+
+def _gated(way: Way, gate: str, x: Any, w: Any, r: Any, onto: Any) -> Any:
+    """Through a gate that is open where r > 1."""
+    return way(x, w, onto, gate, r - 1)
+
+
+def _gate(gate: str, g: Any, r: Any) -> Any:
+    host = HostOps(np.float64)
+    return host.positive(g) if gate == "deconvnet" else host.gate(g, r - 1, gate == "guided")

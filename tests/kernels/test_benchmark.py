@@ -44,7 +44,8 @@ def test_every_way_of_tensor_cores(script):
     assert not [row for row in rows if not row["passed"]]
     said = [row["what"].partition(") (")[2] for row in rows]
     assert {row.partition(")")[0] for row in said} == {"128, 128", "64, 128", "64, 64"}
-    assert {row.split(" ", 4)[-1] for row in said} == {"plain", "onto", "product", "product onto", "quotient"}
+    ends = {"plain", "onto", "product", "product onto", "quotient", "gradient", "guided", "deconvnet"}
+    assert {row.split(" ", 4)[-1] for row in said} == ends
 
 
 @pytest.mark.parametrize("limit", [2**12, 2**28])

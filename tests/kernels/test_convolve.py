@@ -213,6 +213,11 @@ def test_what_becomes_of_the_sums(window):
         np.testing.assert_allclose(found, r / (added + np.where(added >= 0, 0.5, -0.5)), rtol=1e-4, atol=1e-5)
 
 
+def gated(gate, g, y):
+    host = HostOps(np.float64)
+    return host.positive(g) if gate == "deconvnet" else host.gate(g, y, gate == "guided")
+
+
 @pytest.mark.parametrize(
     "window",
     [
@@ -236,6 +241,11 @@ def test_onto_what_is_there(window, monkeypatch):
             for found, expected in (
                 (way(x, w, onto=onto_there), z + onto),
                 (way.product(x, w, r_there, onto=onto_there), z * r + onto),
+                *(
+                    (way(x, w, onto=there, gate=gate, y=r_there), gated(gate, z + added, r))
+                    for gate in ("gradient", "guided", "deconvnet")
+                    for there, added in ((onto_there, onto), (None, 0))
+                ),
             ):
                 assert abs(gpu.download(found) - expected).max() <= 1e-6 * abs(expected).max()
         assert (gpu.download(onto_there) == onto).all()

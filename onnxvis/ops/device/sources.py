@@ -33,12 +33,12 @@ _INDEXED = ("int", "long long")
 _FIXED = ("3, 2", "2, 2", "3, 1")  # windows with kernels of their own: sides of the kernel, strides
 # Of kernels/convolve.cu: what becomes of a sum; the blocks, whether they are loaded 16 bytes at a time, the
 # phases of an adjoint of strides, and a step's offsets.
-_ENDS = ("PLAIN", "TIMES", "QUOTIENT")
+_ENDS = ("PLAIN", "TIMES", "GATED", "QUOTIENT")
 _BLOCKS = ("128, 128", "64, 128", "64, 64")
 _TILES = (
     *(f"{block}, {wide}, {end}, 1, 1" for block in _BLOCKS for wide in ("false", "true") for end in _ENDS),
-    *(f"{block}, false, {end}, 4, 1" for block in _BLOCKS for end in ("PLAIN", "TIMES")),
-    *(f"{block}, false, {end}, 1, {n}" for block in _BLOCKS[1:] for end in _ENDS[::2] for n in (2, 4)),
+    *(f"{block}, false, {end}, 4, 1" for block in _BLOCKS for end in _ENDS[:3]),
+    *(f"{block}, false, {end}, 1, {n}" for block in _BLOCKS[1:] for end in _ENDS[::3] for n in (2, 4)),
 )
 KERNELS = {
     "rectify": Kernel("rectifier.cu", ("GRADIENT", "DECONVNET", "GUIDED")),

@@ -27,10 +27,9 @@ __all__ = ["TensorCores", "Way"]
 
 CAPABILITY = 80  # the first that multiplies TF32
 DEPTH, STAGES, SOME = 16, 2, 4  # of kernels/convolve.cu: a step, steps in shared memory, a thread's channels
-ROWS, STEPS = (
-    64,
-    8,
-)  # of the smallest block; that a block should take, or filling and emptying the pipeline takes longer
+ROWS = 64  # of the smallest block
+STEPS = 8  # that a block should take, or filling and emptying the pipeline takes longer
+PACK = 16  # bytes that a thread moves at once
 
 
 class _Block(NamedTuple):
@@ -120,12 +119,13 @@ class _Ending(NamedTuple):
     onto: Array | None = None
     bias: Array | None = None
     epsilon: float = 0.0
+    gate: str = ""
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """Null pointers where there is no array."""
-        arrays = (np.uint64(0) if array is None else array for array in self[1:4])
-        return *arrays, np.float64(self.epsilon)
+        """As the kernel takes them."""
+        rectified = SHORT(self.gate in ("guided", "deconvnet"))
+        return *map(_or_null, self[1:4]), np.float64(self.epsilon), rectified
 
 
 @dataclass(frozen=True)
@@ -138,9 +138,16 @@ class Way:
     at_once: int  # channels that a block sums
     taps: int = 1  # offsets of a step
 
-    def __call__(self, x: Array, w: Array, onto: Array | None = None) -> Array:
-        """The result + onto, which is of its shape."""
-        return self._run(x, w, _Ending("PLAIN", onto=onto))
+    def __call__(
+        self, x: Array, w: Array, onto: Array | None = None, gate: str = "", y: Array | None = None
+    ) -> Array:
+        """The result + onto, which is of its shape; through the gate of a rectifier whose output was y.
+
+        ``gate``: "gradient", "guided", or "deconvnet", which needs no y.
+        """
+        if not gate:
+            return self._run(x, w, _Ending("PLAIN", onto=onto))
+        return self._run(x, w, _Ending("GATED", None if gate == "deconvnet" else y, onto, gate=gate))
 
     def product(self, x: Array, w: Array, r: Array, onto: Array | None = None) -> Array:
         """The result · r + onto, all of its shape."""
@@ -151,7 +158,7 @@ class Way:
         return self._run(x, w, _Ending("QUOTIENT", r, bias=bias, epsilon=epsilon))
 
     def _run(self, x: Array, w: Array, ending: _Ending) -> Array:
-        result = self._place(x, ending.onto)
+        result = self._place(x, ending)
         parts = -(-self.problem.channels // self.at_once)
         if parts == 1:
             self._convolve(x, w, result, ending)
@@ -165,12 +172,20 @@ class Way:
         )  # fmt: skip
         return result
 
-    def _place(self, x: Array, onto: Array | None) -> Array:
+    def _place(self, x: Array, ending: _Ending) -> Array:
         """Where the result ends up; what no phase writes is there."""
-        shape = (x.shape[0], self.problem.rows, *self.problem.size)
+        shape, onto = (x.shape[0], self.problem.rows, *self.problem.size), ending.onto
+        if onto is None and not self.problem.whole:
+            return self.gpu.xp.zeros(shape, x.dtype)
+        result = self.gpu.xp.empty(shape, x.dtype)
         if self.problem.whole:
-            return self.gpu.xp.empty(shape, x.dtype)
-        return self.gpu.xp.zeros(shape, x.dtype) if onto is None else onto.copy()
+            return result
+        if ending.gate:
+            given = onto, _or_null(ending.r), result, np.int64(result.size)
+            self.gpu.launch("rectify", x.dtype, ending.gate.upper(), -(-result.nbytes // PACK), *given)
+        else:
+            result[...] = onto
+        return result
 
     def _convolve(self, x: Array, w: Array, to: Array, ending: _Ending) -> None:
         phases, rows, channels = self.problem[:3]
@@ -220,6 +235,11 @@ class Way:
 
         key = ("by_offset", self.taps, *numbers, *((taps, window.kernel) for window, taps, _ in phases))
         return self.gpu.constants.made_of(w, key, lay_out)[0]
+
+
+def _or_null(array: Array | None) -> Any:
+    """An array, or a null pointer."""
+    return np.uint64(0) if array is None else array
 
 
 def _taps(kind: str, problem: Problem) -> int:
