@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 import numpy as np
 
@@ -27,9 +28,9 @@ def walk(
 
     ``read`` gives a tensor of the forward pass as an array of the executor.  What arrives at a tensor
     from several sides is summed, in this order (by a rule that adds to what it finds: ``Step.taken``); it is
-    let go of as soon as it has been passed on.  ``done`` hears of every step once it is over, so that an
-    executor can let go of what no later one reads; ``entering`` hears before it which layer's it is, and ""
-    after the last.
+    let go of as soon as it has been passed on (unchanged, where the rule before did the step's work with its
+    own: ``Step.gating``).  ``done`` hears of every step once it is over, so that an executor can let go of
+    what no later one reads; ``entering`` hears before it which layer's it is, and "" after the last.
     """
     arrived: dict[str, list[Array]] = {name: [seed] for name, seed in seeds.items()}
     results: dict[str, Array] = {}
@@ -41,15 +42,19 @@ def walk(
             results[name] = total
         return total
 
-    for planned in plan.steps:
+    # A step is no executor: it hands every primitive on to one.
+    steps = [
+        Step(ops, plan.graph, each.node, each.rule, read, each.settings, each.wanted, arrived)  # type: ignore[abstract]
+        for each in plan.steps
+    ]
+    for step, following in pairwise(steps):
+        if following.rule.gate and not set(plan.wrt).intersection(following.node.outputs):
+            step.rectifier = following
+    for planned, step in zip(plan.steps, steps, strict=True):
         node = planned.node
         entering(node.name)
-        # A step is no executor: it hands every primitive on to one.
-        step = Step(  # type: ignore[abstract]
-            ops, plan.graph, node, planned.rule, read, planned.settings, planned.wanted, arrived
-        )
         outgoing = [take(name) if name else None for name in node.outputs]
-        passed = planned.rule.body(step, *outgoing)
+        passed = tuple(outgoing) if step.gated else planned.rule.body(step, *outgoing)
         for index, g in enumerate(passed if isinstance(passed, tuple) else (passed,)):
             if g is not None and index in planned.wanted:
                 g = ops.constant(g) if isinstance(g, np.ndarray | np.generic) else g

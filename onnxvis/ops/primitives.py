@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -27,11 +27,12 @@ from .window import Window
 if TYPE_CHECKING:
     from onnxvis.graph.stored import Weight
 
-__all__ = ["Array", "Key", "Ops", "Shape"]
+__all__ = ["Array", "Gate", "Key", "Ops", "Shape"]
 
 Array = Any
 Shape = tuple[int, ...]
 Key = tuple[slice, ...]  # one slice an axis
+Gate = Literal["gradient", "guided", "deconvnet"]  # what rectifiers do on the way back
 
 
 class Ops(ABC):
@@ -227,6 +228,13 @@ class Ops(ABC):
         """g where x > 0, else 0; ``rectified``: g⁺ there."""
         return self.where(x > 0, self.positive(g) if rectified else g)
 
+    def rectify(self, g: Array, gate: Gate, y: Array | None = None) -> Array:
+        """What a rectifier passes on of g.
+
+        "gradient": g where its output y > 0; "guided": g⁺ there; "deconvnet": g⁺, whatever y is.
+        """
+        return self.positive(g) if gate == "deconvnet" else self.gate(g, y, rectified=gate == "guided")
+
     def between(self, g: Array, x: Array, low: float, high: float) -> Array:
         """g where low < x < high, else 0; a limit may be infinite, and then does not count."""
         if math.isinf(low):
@@ -284,6 +292,21 @@ class Ops(ABC):
     ) -> Array:
         """onto + Σ x · conv_transpose(g, w) over one or more pairs (x, w)."""
         return self.total([onto, self.conv_transpose_product(g, pairs, window, group)])
+
+    def conv_transpose_gated(
+        self,
+        gate: Gate,
+        y: Array | None,
+        onto: Array | None,
+        g: Array,
+        w: Array,
+        window: Window,
+        group: int = 1,
+    ) -> Array:
+        """rectify(onto + conv_transpose(g, w), gate, y); ``onto``, if there is one, stays as it is."""
+        if onto is None:
+            return self.rectify(self.conv_transpose(g, w, window, group), gate, y)
+        return self.rectify(self.conv_transpose_onto(onto, g, w, window, group), gate, y)
 
     def total(self, arrays: Sequence[Array]) -> Array:
         """The sum of one or more arrays of one shape."""

@@ -30,15 +30,13 @@ from .step import Step
 DECONVNET, GUIDED = "deconvnet", "guided_backprop"
 
 
-@rule(
-    "Relu", "Clip", "HardSigmoid", "ThresholdedRelu", "Shrink", "LeakyRelu", "PRelu", method=DECONVNET,
-    inputs=(0,),
-)  # fmt: skip
+@rule("Relu", method=DECONVNET, gate="deconvnet")
+@rule("Clip", "HardSigmoid", "ThresholdedRelu", "Shrink", "LeakyRelu", "PRelu", method=DECONVNET, inputs=(0,))
 def rectified(step: Step, g: Array) -> Array:
     return step.positive(g)
 
 
-@rule("Relu", method=GUIDED, needs="y")
+@rule("Relu", method=GUIDED, needs="y", gate="guided")
 def guided_relu(step: Step, g: Array) -> Array:
     return step.gate(g, step.y, rectified=True)
 

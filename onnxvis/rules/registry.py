@@ -11,9 +11,10 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from onnxvis.errors import OnnxvisError, UnknownNameError, UsageError
+from onnxvis.ops.primitives import Gate
 
 if TYPE_CHECKING:
     from onnxvis.graph.ir import Graph, Node
@@ -52,7 +53,9 @@ class Rule:
     that it reads (see ``step.needed``).  ``inputs(node, graph)``: positions that it propagates to (all
     by default).  ``refuses(node, graph)``: a reason why it does not apply to a node, or None.
     ``traceable``: False for plain Python that only works on real arrays.  ``adds``: it adds what it returns
-    to what ``step.taken`` hands it.  ``origin``: where it is defined.
+    to what ``step.taken`` hands it, and puts it through what ``step.gating`` does.  ``gate``: it is nothing
+    but ``step.rectify(g, gate, step.y)``, which another rule may then do for it.  ``origin``: where it is
+    defined.
     """
 
     op_type: str
@@ -65,6 +68,7 @@ class Rule:
     refuses: Callable[[Node, Graph], str | None] | None = None
     traceable: bool = True
     adds: bool = False
+    gate: Gate | None = None
     linear: Linear | None = None
     origin: str = ""
 
@@ -115,13 +119,23 @@ class Linear:
         """onto + Σ x · Wᵀg, in one go where that is quicker; to be overridden with ``product`` then."""
         return step.total([onto, self.product(step, g, parts)])
 
+    def adjoint_gated(
+        self, step: Step, gate: Gate, y: Array | None, onto: Array | None, g: Array, w: Array | None
+    ) -> Array:
+        """rectify(onto + Wᵀg, gate, y), in one go; of use only where it is overridden with ``adjoint``."""
+        raise NotImplementedError
+
     def bias(self, step: Step, b: Array) -> Array:
         """The bias shaped so that it can be added to the output: one number for the last axis."""
         return b
 
     def gradient(self, step: Step, g: Array) -> tuple[Array | None, ...]:
         """The gradient rule that follows."""
-        if (onto := step.taken()) is not None:
+        onto = step.taken()
+        gating = step.gating() if _along(type(self), "adjoint_gated", "adjoint") else None
+        if gating is not None:
+            data = self.adjoint_gated(step, *gating, onto, g, step.w)
+        elif onto is not None:
             data = self.adjoint_onto(step, onto, g, step.w)
         else:
             data = self.adjoint(step, g, step.w) if step.wants(0) else None
@@ -131,6 +145,12 @@ class Linear:
         # The adjoint of "reshape, then broadcast" is "sum, then reshape back".
         shaped = self.bias(step, step.zeros(step.shape(2))).shape
         return data, weight, step.reshape(step.unbroadcast(g, shaped), step.shape(2))
+
+
+def _along(cls: type, name: str, other: str) -> bool:
+    """True where no subclass has overridden one method since the class that both are of."""
+    first, second = (next(c for c in cls.__mro__ if n in vars(c)) for n in (name, other))
+    return first is not Linear and issubclass(first, second)
 
 
 class Registry:
@@ -310,6 +330,7 @@ def rule(
     refuses: Callable[[Node, Graph], str | None] | None = None,
     traceable: bool = True,
     adds: bool = False,
+    gate: Gate | None = None,
     override: bool = False,
 ) -> Callable[[Body], Body]:
     """Register a function as the rule of one or more operators.
@@ -324,13 +345,15 @@ def rule(
     ``inputs``: positions that it propagates to, where not all; the other parameters as in ``Rule``.
     Raises UsageError where there is such a rule already and ``override`` is not set.
     """
+    if gate is not None and gate not in get_args(Gate):
+        raise UnknownNameError("gate", gate, get_args(Gate))
 
     def register(body: Body) -> Body:
         chosen = inputs if inputs is None or callable(inputs) else (lambda node, graph: inputs)
         for op_type in op_types:
             made = Rule(
                 op_type, method, body, tuple(needs.split()), domain, since, chosen, refuses, traceable, adds,
-                origin=_origin(body),
+                gate, origin=_origin(body),
             )  # fmt: skip
             registry.add(made, override)
         return body

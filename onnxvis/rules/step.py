@@ -15,7 +15,7 @@ from .dequantization import dequantized
 
 if TYPE_CHECKING:
     from onnxvis.graph.ir import Graph, Node
-    from onnxvis.ops.primitives import Array, Ops, Shape
+    from onnxvis.ops.primitives import Array, Gate, Ops, Shape
 
     # A step offers every primitive of its executor under the same name (see __getattr__).
     from onnxvis.ops.primitives import Ops as _Primitives
@@ -68,6 +68,8 @@ class Step(_Primitives):
         self.settings, self.wanted = settings, wanted
         self._read = read
         self._arrived = {} if arrived is None else arrived  # by tensor, at inputs of this node too
+        self.rectifier: Step | None = None  # the next, where it is one and nobody wants what arrives there
+        self.gated = False  # what arrives has been through this rule's gate already
         self._readable = frozenset(needed(rule.needs, node))
 
     def __getattr__(self, name: str) -> Any:
@@ -198,6 +200,24 @@ class Step(_Primitives):
         if not (alone and parts and all((tuple(part.shape), part.dtype) == like for part in parts)):
             return None
         return self.ops.total(self._arrived.pop(name))
+
+    def gating(self, index: int = 0) -> tuple[Gate, Array | None] | None:
+        """What the rectifier in front of an input does, which the rule then does to what it returns for it.
+
+        The gate, and the rectifier's output y if it reads that: what the primitive ``rectify`` takes.  It is
+        handed over once, and behind ``taken``: a sum of which a part stays where it is cannot be rectified.
+        None also where the rectifier's own step is not the next, where what arrives there is a result, and
+        for a rule that is not registered with ``adds``.
+        """
+        following = self.rectifier
+        if following is None or following.gated or not (self.rule.adds and self.wants(index)):
+            return None
+        name, gate = self.node.inputs[index], following.rule.gate
+        alone = self.node.inputs.count(name) == 1 and not self._arrived.get(name)
+        if gate is None or following.node.outputs != (name,) or not alone:
+            return None
+        following.gated = True
+        return gate, None if gate == "deconvnet" else following.y
 
     def window(self, kernel: Sequence[int]) -> Window:
         """The sliding window of a convolution or pooling node."""

@@ -11,7 +11,7 @@ from ops.expressions import EXPRESSIONS
 OPS = HostOps(np.float64)
 WINDOWED = {
     "conv", "conv_transpose", "conv_quotient", "conv_transpose_product", "conv_weight",
-    "conv_transpose_onto", "conv_transpose_product_onto",
+    "conv_transpose_onto", "conv_transpose_product_onto", "conv_transpose_gated", "rectify",
     "window_sum", "window_spread", "max_route",
 }  # fmt: skip
 
@@ -45,6 +45,8 @@ def test_every_primitive_is_tried():
         "conv_transpose_product",
         "conv_transpose_onto",
         "conv_transpose_product_onto",
+        "conv_transpose_gated",
+        "rectify",
         "sigmoid",
         "cos",
     }
@@ -102,6 +104,25 @@ def test_onto_is_what_a_total_is(group):
         theirs = ops.total([onto, ops.conv_transpose_product(g, [(x, w)], window, group)])
         np.testing.assert_array_equal(ours, theirs)
         np.testing.assert_array_equal(onto, before)
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_gated_is_what_a_rectifier_does_behind(group):
+    """To the last bit, too."""
+    rng, ops = np.random.default_rng(9), HostOps(np.float32)
+    for window in windows.random_windows(20, seed=6):
+        x, w, g = (np.float32(a) for a in operands(window, group, rng))
+        y, onto = np.maximum(x, 0), np.float32(rng.normal(size=x.shape))
+        for there in (None, onto):
+            back = ops.conv_transpose(g, w, window, group)
+            back = back if there is None else ops.total([onto, back])
+            expected = {"gradient": np.where(y > 0, back, 0), "deconvnet": np.maximum(back, 0)}
+            expected["guided"] = np.where(y > 0, expected["deconvnet"], 0)
+            for gate, right in expected.items():
+                given = None if gate == "deconvnet" else y
+                ours = ops.conv_transpose_gated(gate, given, there, g, w, window, group)
+                np.testing.assert_array_equal(ours, right)
+                np.testing.assert_array_equal(ops.rectify(back, gate, given), right)
 
 
 @pytest.mark.parametrize("name", ["window_sum", "window_spread"])

@@ -68,6 +68,11 @@ def test_convolutions_of_pairs(group):
             *(g, x, v, y, w),
         )
         alike(lambda ops, *a, s=window: ops.conv_transpose_onto(*a, s, group), y, g, w)
+        for gate in ("gradient", "guided", "deconvnet"):
+            alike(
+                lambda ops, x, y, g, w, s=window, n=gate: ops.conv_transpose_gated(n, x, y, g, w, s, group),
+                *(x, y, g, w),
+            )
         alike(
             lambda ops, o, g, x, w, s=window: ops.conv_transpose_product_onto(o, g, [(x, w)], s, group),
             *(y, g, x, w),

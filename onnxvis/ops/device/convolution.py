@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from onnxvis.ops.primitives import Array, Ops, Shape
+from onnxvis.ops.primitives import Array, Gate, Ops, Shape
 from onnxvis.ops.window import Window
 
 from .cudnn import Cudnn
@@ -41,18 +41,32 @@ class End(NamedTuple):
     """What becomes of a result: nothing, its "product" with r, or the "quotient" r / stab(result + b).
 
     A way then takes r, and b, behind the data and the weights, and last of all what that is added to if it
-    goes ``onto`` something.
+    goes ``onto`` something, and the y that the ``gate`` which it then goes through reads, if it does.
     """
 
     name: str = ""
     epsilon: float = 0.0
     onto: bool = False
+    gate: Gate | None = None
+
+    @property
+    def last(self) -> list[str]:
+        """What a way takes last of all."""
+        return [*(["onto"] if self.onto else []), *(["y"] if self.gate not in (None, "deconvnet") else [])]
 
     def behind(self, ops: Ops, way: Way) -> Way:
         """A way followed by what makes its end."""
-        if self.onto:
-            made = self._replace(onto=False).behind(ops, way)
-            return lambda *given: ops.total([given[-1], made(*given[:-1])])
+        if self.onto or self.gate:
+            made, last, gate = End(self.name, self.epsilon).behind(ops, way), self.last, self.gate
+
+            def ended(*given: Array) -> Array:
+                first, more = _parted(given, last)
+                result = made(*first)
+                if "onto" in more:
+                    result = ops.total([more["onto"], result])
+                return result if gate is None else ops.rectify(result, gate, more.get("y"))
+
+            return ended
         if self.name == "product":
             return lambda x, w, r: ops.sum_of_products((r, way(x, w)))
         if self.name == "quotient":
@@ -61,14 +75,27 @@ class End(NamedTuple):
 
     def inside(self, way: TensorCoreWay) -> Way:
         """A way that makes its end by itself."""
-        if self.onto:
-            made = self._replace(onto=False).inside(way)
-            return lambda *given: made(*given[:-1], onto=given[-1])
+        if self.onto or self.gate:
+            made, last = End(self.name, self.epsilon).inside(way), self.last
+            if self.gate:
+                made = partial(made, gate=self.gate)
+
+            def ended(*given: Array) -> Array:
+                first, more = _parted(given, last)
+                return made(*first, **more)
+
+            return ended
         if self.name == "product":
             return way.product
         if self.name == "quotient":
             return partial(way.quotient, epsilon=self.epsilon)
         return way
+
+
+def _parted(given: Sequence[Array], last: Sequence[str]) -> tuple[Sequence[Array], dict[str, Array]]:
+    """The first of what is given, and the last by these names."""
+    count = len(given) - len(last)
+    return given[:count], dict(zip(last, given[count:], strict=True))
 
 
 class Convolution:
@@ -87,9 +114,21 @@ class Convolution:
         """Cross-correlation: N×M×size_out."""
         return self._by("conv_fprop", window, group, End(), x, w)
 
-    def adjoint(self, g: Array, w: Array, window: Window, group: int, onto: Array | None = None) -> Array:
-        """The adjoint of ``forward`` in x: N×C×size_in; added to ``onto``, if there is one."""
-        return self._by("conv_dgrad", window, group, End(), g, w, onto=onto)
+    def adjoint(
+        self,
+        g: Array,
+        w: Array,
+        window: Window,
+        group: int,
+        onto: Array | None = None,
+        gate: Gate | None = None,
+        y: Array | None = None,
+    ) -> Array:
+        """The adjoint of ``forward`` in x: N×C×size_in; added to ``onto``, if there is one.
+
+        ``gate``: what it goes through then, with what that reads (see ``Ops.rectify``).
+        """
+        return self._by("conv_dgrad", window, group, End(gate=gate), g, w, onto=onto, y=y)
 
     def quotient(
         self, r: Array, x: Array, w: Array, window: Window, group: int, epsilon: float, bias: Array
@@ -105,10 +144,10 @@ class Convolution:
 
     def _by(
         self, kind: str, window: Window, group: int, end: End, x: Array, w: Array, *others: Array,
-        onto: Array | None = None,
+        onto: Array | None = None, y: Array | None = None,
     ) -> Array:  # fmt: skip
-        if onto is not None:
-            end, others = end._replace(onto=True), (*others, onto)
+        end = end._replace(onto=onto is not None)
+        others = (*others, *({"onto": onto, "y": y}[name] for name in end.last))
         if kind == "conv_fprop":
             shape = (x.shape[0], w.shape[0], *window.size_out)
         else:

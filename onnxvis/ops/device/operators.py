@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from onnxvis.ops.primitives import Array, Key, Ops, Shape
+from onnxvis.ops.primitives import Array, Gate, Key, Ops, Shape
 from onnxvis.ops.window import Window
 
 from .constants import NotCapturableError
@@ -314,6 +314,22 @@ class DeviceOps(Ops):
             return super().conv_transpose_product_onto(onto, g, pairs, window, group)
         onto, g, x, w = map(self._dense, (onto, g, *pairs[0]))
         return self.convolution.adjoint_product(x, g, w, window, group, onto)
+
+    def conv_transpose_gated(
+        self,
+        gate: Gate,
+        y: Array | None,
+        onto: Array | None,
+        g: Array,
+        w: Array,
+        window: Window,
+        group: int = 1,
+    ) -> Array:
+        like = (g.shape[0], group * w.shape[1], *window.size_in), g.dtype
+        if any(array is not None and (array.shape, array.dtype) != like for array in (y, onto)):
+            return super().conv_transpose_gated(gate, y, onto, g, w, window, group)
+        y, onto = (None if array is None else self._dense(array) for array in (y, onto))
+        return self.convolution.adjoint(self._dense(g), self._dense(w), window, group, onto, gate, y)
 
     def _multiply_stacked(self, x: Array, y: Array, both: Array) -> Array:
         """x·a + y·b, where a and b are stacked along the channels."""

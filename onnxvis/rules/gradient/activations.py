@@ -14,7 +14,7 @@ from onnxvis.rules.step import Step
 # ---- piecewise linear: which piece, read off the output where it tells --------------------------
 
 
-@rule("Relu", needs="y")
+@rule("Relu", needs="y", gate="gradient")
 def relu(step: Step, g: Array) -> Array:
     return step.gate(g, step.y)
 

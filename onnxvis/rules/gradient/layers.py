@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from onnxvis.ops.primitives import Array, Shape
+from onnxvis.ops.primitives import Array, Gate, Shape
 from onnxvis.ops.window import Window
 from onnxvis.rules.registry import Linear, Parts, linear
 from onnxvis.rules.step import Step
@@ -41,6 +41,12 @@ class Conv(Linear):
     def product_onto(self, step: Step, onto: Array, g: Array, parts: Parts) -> Array:
         window, group = self.window(step), step.attribute("group", 1)
         return step.conv_transpose_product_onto(onto, g, parts, window, group)
+
+    def adjoint_gated(
+        self, step: Step, gate: Gate, y: Array | None, onto: Array | None, g: Array, w: Array
+    ) -> Array:
+        window, group = self.window(step), step.attribute("group", 1)
+        return step.conv_transpose_gated(gate, y, onto, g, w, window, group)
 
     def weight_adjoint(self, step: Step, g: Array, x: Array) -> Array:
         return step.conv_weight(x, g, self.window(step), step.attribute("group", 1))

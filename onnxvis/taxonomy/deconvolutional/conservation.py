@@ -124,4 +124,4 @@ def _watched(planned: PlannedStep, found: list[LayerRelevance]) -> PlannedStep:
         found.append(LayerRelevance(" + ".join(names), planned.node.kind, rule, got, sent))
         return passed
 
-    return replace(planned, rule=replace(planned.rule, body=watched, adds=False))
+    return replace(planned, rule=replace(planned.rule, body=watched, adds=False, gate=None))
