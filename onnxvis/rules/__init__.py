@@ -7,7 +7,8 @@ where, by ``positions`` among others.  Importing this package registers all of t
 
 from . import gradient, lrp, rectifiers
 from .composites import Composite
-from .registry import Linear, Rule, linear, lrp_rule, refuse, registry, rule, stop
+from .linear_operators import Linear
+from .registry import Rule, linear, lrp_rule, refuse, registry, rule, stop
 from .step import Step
 
 __all__ = [

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     # A step offers every primitive of its executor under the same name (see __getattr__).
     from onnxvis.ops.primitives import Ops as _Primitives
 
-    from .registry import Linear, Rule
+    from .linear_operators import Linear
+    from .registry import Rule
 else:
     _Primitives = object
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from onnxvis.ops.primitives import Array, Gate, Shape
 from onnxvis.ops.window import Window
-from onnxvis.rules.registry import Linear, Parts, linear
+from onnxvis.rules.linear_operators import Linear, Parts
+from onnxvis.rules.registry import linear
 from onnxvis.rules.step import Step
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from onnxvis.errors import UsageError
 from onnxvis.graph.ir import Graph, Node
 from onnxvis.ops.primitives import Array, Shape
-from onnxvis.rules.registry import Parts, computed, lrp_rule, rule
+from onnxvis.rules.linear_operators import Parts
+from onnxvis.rules.registry import computed, lrp_rule, rule
 from onnxvis.rules.step import Step
 
 # ---- in proportion to what each input contributed ------------------------------------------------
