@@ -98,6 +98,15 @@ def primitives(ops: DeviceOps, windows: int = 100) -> Iterator[Row]:
         yield compared(
             f"conv_transpose_onto of one group {name} {window}", both(onto, above, *pairs[:2]), allowed
         )
+        for gate in ("gradient", "guided", "deconvnet"):
+
+            def gated(on: Any, g: Any, x: Any, w: Any, window: Any = window, gate: Any = gate) -> Any:
+                y = None if gate == "deconvnet" else x
+                onto = on.conv_transpose_gated(gate, y, None, g, w, window)
+                return on.conv_transpose_gated(gate, y, onto, g, w, window)
+
+            what = f"conv_transpose_gated {gate} of one group {name} {window}"
+            yield compared(what, both(gated, above, x, pairs[1]), allowed)
 
 
 def rules(ops: DeviceOps) -> Iterator[Row]:
