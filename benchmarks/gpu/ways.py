@@ -39,11 +39,13 @@ SIZES = ((130, 200), (64, 3), (33, 8))
 EPSILON = 0.5
 
 
-def ways(ops: DeviceOps, windows: Sequence[Window] = WINDOWS) -> Iterator[Row]:
+def ways(
+    ops: DeviceOps, windows: Sequence[Window] = WINDOWS, sizes: Sequence[tuple[int, int]] = SIZES
+) -> Iterator[Row]:
     """Alone and with all that a convolution may end in, against sums in double precision."""
     cores, rng = TensorCores(ops.gpu), np.random.default_rng(0)
     for window in windows:
-        for filters, channels in SIZES:
+        for filters, channels in sizes:
             x, g = ((3, n, *size) for n, size in ((channels, window.size_in), (filters, window.size_out)))
             w = _random(rng, (filters, channels, *window.kernel))
             for kind, given, shape in (("conv_fprop", x, g), ("conv_dgrad", g, x)):

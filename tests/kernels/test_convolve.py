@@ -140,8 +140,8 @@ def test_16_bytes_at_a_time_where_they_lie_so():
     assert seen[-1] == "convolve<float, 64, 128, false, PLAIN, 1, 1>"
 
 
-@pytest.mark.parametrize("strides", [(2, 2), (2, 1), (1, 4), (3, 1)])
-@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (1, 4), (7, 2)])
+@pytest.mark.parametrize("strides", [(2, 2), (1, 4), (3, 1)])
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (7, 2)])
 @pytest.mark.parametrize("before", [(0, 0), (1, 3), (-1, 0)])
 def test_adjoint_of_strides(strides, kernel, before):
     """Whatever the phases' sizes; what no window sees gets 0, and r has a say in what it is."""
