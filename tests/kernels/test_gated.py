@@ -15,7 +15,7 @@ from onnxvis.ops.host import HostOps
 
 from .compiling import GPP, WHY
 from .stand_in import launched, stand_in_ops
-from .test_onto import FASTEST, WINDOWS, operands, residual
+from .test_onto import FASTEST, WINDOWS, by_every_way, operands, residual
 
 pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
 
@@ -42,24 +42,12 @@ def results(on, window, onto, a, g, w):
 @pytest.mark.parametrize("window", WINDOWS, ids=lambda window: f"{window.kernel} {window.strides}")
 def test_all_ways_rectify_alike(window, monkeypatch):
     """Those that do it by themselves, and those behind which it follows; what is there stays."""
-    seen, arrays = [], operands(window)
-
-    def every(gpu, ways, *arrays):
-        seen.append([gpu.download(way(*arrays)) for way in ways])
-        return ways[0]
-
-    monkeypatch.setattr(FASTEST, every)
-    ops, host = stand_in_ops(capability=90), HostOps(np.float64)
-    given = [*map(ops.constant, arrays)]
-    made = [ops.gpu.download(result) for result in results(ops, window, *given)]
-    expected = [*results(host, window, *(array.astype(np.float64) for array in arrays))]
+    made, seen, expected = by_every_way(monkeypatch, window, results)
     assert len(seen) == len(expected) == 6
     for one, found, right in zip(made, seen, expected, strict=True):
         assert len(found) > 2 and (right == 0).any() and (right > 0).any()
         for result in (one, *found):
             np.testing.assert_allclose(result, right, rtol=2e-5, atol=2e-5)
-    for array, before in zip(given, arrays, strict=True):
-        np.testing.assert_array_equal(ops.gpu.download(array), before)
 
 
 def test_the_fastest_way_is_looked_for_by_itself(taken):

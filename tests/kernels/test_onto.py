@@ -35,16 +35,11 @@ def operands(window):
     return [rng.normal(size=shape).astype(np.float32) for shape in shapes]
 
 
-def results(on, onto, a, g, w, window):
-    return (
-        on.conv_transpose_onto(onto, g, w, window),
-        on.conv_transpose_product_onto(onto, g, [(a, w)], window),
-    )
+def by_every_way(monkeypatch, window, results):
+    """What the ways that are taken make of results(ops, window, *operands), what all make, and the host.
 
-
-@pytest.mark.parametrize("window", WINDOWS, ids=lambda window: f"{window.kernel} {window.strides}")
-def test_all_ways_add_alike(window, monkeypatch):
-    """Those that do it by themselves, and those behind which it follows; what is there stays."""
+    None writes to an operand.
+    """
     seen, arrays = [], operands(window)
 
     def every(gpu, ways, *arrays):
@@ -54,13 +49,26 @@ def test_all_ways_add_alike(window, monkeypatch):
     monkeypatch.setattr(FASTEST, every)
     ops, host = stand_in_ops(capability=90), HostOps(np.float64)
     given = [*map(ops.constant, arrays)]
-    results(ops, *given, window)
-    expected = results(host, *(array.astype(np.float64) for array in arrays), window)
-    for found, right in zip(seen, expected, strict=True):
+    made = [ops.gpu.download(result) for result in results(ops, window, *given)]
+    for array, before in zip(given, arrays, strict=True):
+        np.testing.assert_array_equal(ops.gpu.download(array), before)
+    return made, seen, [*results(host, window, *(array.astype(np.float64) for array in arrays))]
+
+
+def results(on, window, onto, a, g, w):
+    return (
+        on.conv_transpose_onto(onto, g, w, window),
+        on.conv_transpose_product_onto(onto, g, [(a, w)], window),
+    )
+
+
+@pytest.mark.parametrize("window", WINDOWS, ids=lambda window: f"{window.kernel} {window.strides}")
+def test_all_ways_add_alike(window, monkeypatch):
+    """Those that do it by themselves, and those behind which it follows; what is there stays."""
+    for one, found, right in zip(*by_every_way(monkeypatch, window, results), strict=True):
         assert len(found) > 2
-        for result in found:
+        for result in (one, *found):
             np.testing.assert_allclose(result, right, rtol=2e-5, atol=2e-5)
-    np.testing.assert_array_equal(ops.gpu.download(given[0]), arrays[0])
 
 
 def test_the_fastest_way_to_add_is_looked_for_by_itself(monkeypatch):
@@ -71,7 +79,7 @@ def test_the_fastest_way_to_add_is_looked_for_by_itself(monkeypatch):
     for _ in range(2):
         ops.conv_transpose(g, w, window)
         ops.conv_transpose_product(g, [(a, w)], window)
-        results(ops, onto, a, g, w, window)
+        results(ops, window, onto, a, g, w)
     assert counts == [2, 3, 3, 4]
 
 
