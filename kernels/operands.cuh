@@ -18,7 +18,7 @@ template <int TAPS> __device__ int steps(const Geometry<int>& w, int channels) {
 // Rows of B in shared memory are 4 longer than they need: then 8 threads that load 16 bytes each, at 4 depths of 2
 // places 16 columns apart, find them in different banks.
 template <int BM, int BN> struct Tile {
-    static constexpr int THREADS = BN / 32 * 32;
+    static constexpr int THREADS = BN;  // a warp for 32 columns
     static constexpr int A = 2 * DEPTH * BM, B = BN + 4, STAGE = A + DEPTH * B, SHARED = STAGES * STAGE;
     // A multiprocessor's threads: as many as there are registers for, or fewer that need not wait for each other.
     static constexpr int RESIDENT = BN > 64 ? 256 : 384;

@@ -29,7 +29,7 @@ def bandwidth(
         a, b, c = wave + 0.5, wave - 0.5, wave * 2.0
         bias = ops.slice(wave, (slice(0, 64),)).reshape((1, 64, 1))
         channels = [array[: count // 64 * 64].reshape((1, 64, -1)) for array in (a, wave)]
-        above, below = (array[:, :32] for array in channels)
+        above, below = channels[1][:, :32], channels[1][:, 32:]
         image = ops.slice(wave, (slice(0, 64 * side * side),)).reshape((1, 64, side, side))
         small = ops.window_sum(image, pool)
         read, pooled = image.nbytes, small.nbytes

@@ -44,6 +44,11 @@ def test_rules(ops, script):
     assert not [row for row in script.rules(ops) if not row["passed"]]
 
 
+def test_every_way_of_tensor_cores(gpu, script):
+    ways = pytest.importorskip("benchmarks.gpu.ways").ways
+    assert not [row for row in ways(device_ops(np.dtype("float32"), "float32")) if not row["passed"]]
+
+
 @pytest.mark.parametrize("precision", ["float32", "tf32", "float16"])
 def test_a_model(gpu, precision):
     x = np.random.default_rng(0).random((2, 3, 12, 12), np.float32)

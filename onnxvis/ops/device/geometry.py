@@ -16,6 +16,7 @@ from .sources import KERNELS
 __all__ = ["FixedWindows", "IndexType", "divisor", "fixed_windows", "gathering", "geometry", "index_type"]
 
 AXES = 3  # spatial axes of a kernel
+PACK = 16  # bytes that a thread moves at once
 ROWS = 4  # of a column, a strip of which is a thread's in kernels that gather
 TILE = 8  # of a column of the input, a thread's in kernels for fixed windows
 LIMIT = 2**28  # below it, the sum of an index and a grid's stride, or of a few, does not overflow an int

@@ -18,13 +18,11 @@ from onnxvis.ops.window import Window
 
 from .constants import NotCapturableError
 from .convolution import Convolution
-from .geometry import FixedWindows, Owned, divisor, fixed_windows, gathering, geometry, index_type
+from .geometry import PACK, FixedWindows, Owned, divisor, fixed_windows, gathering, geometry, index_type
 from .gpu import Gpu
 from .sources import NUMBERS
 
 __all__ = ["DeviceOps"]
-
-PACK = 16  # bytes that a thread moves at once
 
 
 class DeviceOps(Ops):

@@ -17,7 +17,7 @@ import numpy as np
 from onnxvis.ops.primitives import Array
 from onnxvis.ops.window import Window
 
-from .geometry import LIMIT, SHORT, divisor, geometry, index_type
+from .geometry import LIMIT, PACK, SHORT, divisor, geometry, index_type
 from .phases import PHASES, Problem, problem_of
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ CAPABILITY = 80  # the first that multiplies TF32
 DEPTH, STAGES, SOME = 16, 2, 4  # of kernels/convolve.cu: a step, steps in shared memory, a thread's channels
 ROWS = 64  # of the smallest block
 STEPS = 8  # that a block should take, or filling and emptying the pipeline takes longer
-PACK = 16  # bytes that a thread moves at once
 
 
 class _Block(NamedTuple):
@@ -98,7 +97,6 @@ class TensorCores:
         sizes = (x.size, math.prod(shape), weights)
         return (
             self.gpu.capability >= CAPABILITY
-            and len(problem.size) == 2
             and x.dtype == w.dtype == np.float32
             and (x.shape[1], shape[1]) == (problem.channels, problem.rows)  # one group
             and min(sizes) > 0
@@ -222,11 +220,8 @@ class Way:
         numbers = (rows, padded, channels, by_row, by_channel)
 
         def lay_out() -> tuple[Array]:
-            weights, start, threads = (
-                self.gpu.xp.empty((sum(sizes),), w.dtype),
-                0,
-                chunks * chunk // SOME * padded,
-            )
+            weights, start = self.gpu.xp.empty((sum(sizes),), w.dtype), 0
+            threads = chunks * chunk // SOME * padded
             for (window, taps, _), size in zip(phases, sizes, strict=True):
                 given = map(SHORT, (*numbers, *taps, *window.kernel, self.taps, threads))
                 self.gpu.launch("by_offset", w.dtype, "", threads, w, weights[start : start + size], *given)
