@@ -24,6 +24,7 @@ from onnxvis.ops.trace import NotTraceableError
 from onnxvis.rules import registry
 from onnxvis.rules.dequantization import dequantized
 
+from .ahead import Ahead
 from .batches import SAMPLES
 from .compiled import CompiledExecutor
 from .device import DeviceExecutor
@@ -72,6 +73,7 @@ class Engine:
     def _start(self, runtime: Runtime) -> None:
         """With no session yet."""
         self.runtime, self.forward = runtime, Forward(self.file, runtime)
+        self.ahead = Ahead(self.forward)
         self.side_by_side = SideBySide(self)
         self._executors: OrderedDict[Hashable, Executor] = OrderedDict()
         self._joint: OrderedDict[Hashable, JointExecutor] = OrderedDict()
@@ -269,7 +271,7 @@ class Engine:
         names = tuple(names)
         absent = self._absent(names)
         if not absent:
-            return self.forward.run(feeds, names)
+            return self.ahead.run(feeds, names)
         sources = (n for meaning in absent.values() for n in meaning.reads if not self.graph.is_constant(n))
         record = self.forward.run(feeds, (*(n for n in names if n not in absent), *sources))
         ops = HostOps(np.float32)

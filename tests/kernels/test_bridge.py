@@ -21,39 +21,18 @@ from onnxvis.engine.bound import Fed, Left, Run
 from onnxvis.engine.device import DeviceExecutor
 from onnxvis.engine.forward import Record
 from onnxvis.engine.forward_graph import ForwardGraph
-from onnxvis.engine.runtime import Runtime, _computes_on_gpu
+from onnxvis.engine.runtime import Runtime
 from onnxvis.errors import MissingRuntimeError, OnnxvisError
 from onnxvis.ops.device import Sender, lies_on_gpu, on_host
 
 from .compiling import GPP, WHY
 from .passes import executors, random_seeds
-from .stand_in import again, stand_in_gpu, stand_in_ops
+from .provider import OnDevice, Session, on_device
+from .stand_in import stand_in_gpu, stand_in_ops
 
 pytestmark = pytest.mark.skipif(GPP is None, reason=WHY)
 
 # ---- onnxruntime's tensors -----------------------------------------------------------------------
-
-
-class OnDevice:
-    """An OrtValue that says that its memory is the device's."""
-
-    def __init__(self, value, readable=False):
-        self.value, self.readable = value, readable
-
-    def __getattr__(self, name):
-        return getattr(self.value, name)
-
-    def device_name(self):
-        self.value.device_name()  # which onnxruntime does not say of sequences
-        return "Cuda"
-
-    def numpy(self):
-        assert self.readable, "copied through the host"
-        return self.value.numpy()
-
-
-def on_device(array):
-    return OnDevice(onnxruntime.OrtValue.ortvalue_from_numpy(array))
 
 
 DTYPES = [
@@ -164,85 +143,6 @@ def test_what_comes_to_rest_is_copied_no_longer():
 
 
 # ---- onnxruntime with CUDA -----------------------------------------------------------------------
-
-
-class Session:
-    """onnxruntime's CPU session that calls itself one on the GPU, with what was bound written down.
-
-    ``graphs``: it was built for a CUDA graph; what it runs while that is captured, each launch runs again.
-    """
-
-    def __init__(self, session, providers, graphs=False):
-        self.session, self.providers, self.graphs = session, providers, graphs
-        self.bound, self.runs, self.waited = [], 0, True
-
-    def __getattr__(self, name):
-        return getattr(self.session, name)
-
-    def get_providers(self):
-        return self.providers
-
-    def io_binding(self):
-        binding, bound, graphs = self.session.io_binding(), self.bound, self.graphs
-
-        class Binding:
-            own = binding
-
-            @staticmethod
-            def bind_ortvalue_input(name, value):
-                binding.bind_ortvalue_input(name, getattr(value, "value", value))
-
-            @staticmethod
-            def get_outputs():
-                return [OnDevice(value, readable=True) for value in binding.get_outputs()]
-
-            @staticmethod
-            def bind_input(name, device, index, *described):
-                # onnxruntime copies at once what an operator on the CPU reads: before it is there.
-                assert graphs and (device, index) == ("cuda", 0)
-                binding.bind_input(name, "cpu", 0, *described)
-
-            @staticmethod
-            def bind_output(name, *place):
-                bound.append((name, *place[:2]))
-                binding.bind_output(name, "cpu", 0, *place[2:])
-
-        return Binding
-
-    def run_with_iobinding(self, binding, options=None):
-        self.waited = options is None
-        if self.graphs:  # not to be captured by onnxruntime as well
-            assert options.get_run_config_entry("gpu_graph_id") == "-1"
-        again(lambda: self.compute(binding.own))
-
-    def compute(self, binding):
-        self.runs += 1
-        self.session.run_with_iobinding(binding)
-
-
-@pytest.fixture
-def cuda(monkeypatch, with_gpu):
-    """onnxruntime as it looks where its CUDA provider is; gives what sessions were asked for."""
-    asked = {"sessions": [], "providers": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
-    real = onnxruntime.InferenceSession
-
-    def session(data, options, providers):
-        graphs = any("enable_cuda_graph" in provider[1] for provider in providers if len(provider) == 2)
-        if graphs and asked.get("refusing"):
-            raise RuntimeError("This session cannot use the graph capture feature as requested by the user")
-        if not graphs:
-            asked["asked"] = providers
-        made = asked.get("class", Session)(real(data, options), asked["providers"], graphs)
-        made.kinds = {node.op_type for node in onnx.load_model_from_string(data).graph.node}
-        asked["sessions"].append(made)
-        return made
-
-    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    gpu = engine.device_ops(np.float32, "float32").gpu
-    monkeypatch.setattr("onnxvis.engine.runtime.find_gpu", lambda: gpu)
-    monkeypatch.setattr("onnxvis.engine.runtime._computes_on_gpu", _computes_on_gpu.__wrapped__)
-    return asked
 
 
 def test_both_passes_on_the_gpu(cuda):
@@ -414,10 +314,12 @@ def test_an_array_that_is_fed_is_a_value_once_somebody_asks():
     assert fed.data_ptr() == array.ctypes.data and fed.is_tensor() and made == [array]
 
 
+@pytest.mark.parametrize("large", [16, 2**20], ids=["by several threads", "by one"])
 @pytest.mark.parametrize("numbers", [0, 1, 7, 8, 9, 23])
-def test_what_is_sent_in_parts_arrives_whole(monkeypatch, numbers):
+def test_what_is_sent_in_parts_arrives_whole(monkeypatch, numbers, large):
     gpu = stand_in_gpu()
     monkeypatch.setattr(Sender, "AT_ONCE", 32)
+    monkeypatch.setattr(Sender, "LARGE", large)
     array = np.arange(2 * numbers, dtype=np.float32).reshape(2, numbers)[:, ::-1]
     send = Sender(gpu, gpu.xp.empty(array.shape, np.float32))
     for sent in (array, -array):

@@ -23,15 +23,18 @@ class Sender:
     That is free again once the stream has come so far: until then no other array may be sent.
     """
 
-    AT_ONCE = 2**20  # bytes, which are on their way while the next are copied
+    # Bytes that are on their way while the next are copied; from LARGE on by several threads, more at once.
+    AT_ONCE, LARGE = 2**18, 2**20
 
     def __init__(self, gpu: Gpu, place: Any) -> None:
         self.gpu, self.place = gpu, place
         self._by = gpu.room(place.shape, place.dtype).reshape(-1)
+        self._large = self._by.nbytes > self.LARGE
         source, target, size = self._by.ctypes.data, place.data.ptr, place.dtype.itemsize
+        step = (self.LARGE if self._large else self.AT_ONCE) // size
         self._slices, self._parts, self._copies = [], [], []
-        for first in range(0, self._by.size, self.AT_ONCE // size):
-            part = slice(first, min(first + self.AT_ONCE // size, self._by.size))
+        for first in range(0, self._by.size, step):
+            part = slice(first, min(first + step, self._by.size))
             at, count = first * size, (part.stop - first) * size
             self._slices.append(part)
             self._parts.append(self._by[part])
@@ -40,11 +43,8 @@ class Sender:
     def __call__(self, array: np.ndarray[Any, Any]) -> None:
         """Send it: one of the place's shape and dtype."""
         numbers, send = array.reshape(-1), self.gpu.xp.cuda.runtime.memcpyAsync
-        if len(self._copies) == 1:
-            np.copyto(self._by, numbers)
-            send(*self._copies[0])
-            return
-        filled = _threads().map(np.copyto, self._parts, [numbers[part] for part in self._slices])
+        spread = _threads().map if self._large else map
+        filled = spread(np.copyto, self._parts, [numbers[part] for part in self._slices])
         for _, copy in zip(filled, self._copies, strict=True):
             send(*copy)
 

@@ -91,22 +91,22 @@ class Gemm(Linear):
     def forward(self, step: Step, x: Array, w: Array) -> Array:
         w = _swapped(step, w) if step.attribute("transB", 0) else w
         y = step.matmul(self._data(step, x), w)
-        return y * step.attribute("alpha", 1.0)
+        return _times(step, "alpha", y)
 
     def adjoint(self, step: Step, g: Array, w: Array) -> Array:
         w = w if step.attribute("transB", 0) else _swapped(step, w)
-        return self._data(step, step.matmul(g, w) * step.attribute("alpha", 1.0))
+        return self._data(step, _times(step, "alpha", step.matmul(g, w)))
 
     def weight_adjoint(self, step: Step, g: Array, x: Array) -> Array:
-        w = step.matmul(_swapped(step, self._data(step, x)), g) * step.attribute("alpha", 1.0)
+        w = _times(step, "alpha", step.matmul(_swapped(step, self._data(step, x)), g))
         return _swapped(step, w) if step.attribute("transB", 0) else w
 
     def bias(self, step: Step, b: Array) -> Array:
-        return b * step.attribute("beta", 1.0)
+        return _times(step, "beta", b)
 
     def gradient(self, step: Step, g: Array) -> tuple[Array | None, ...]:
         *others, bias = (*super().gradient(step, g), None)[:3]
-        return *others, bias if bias is None else bias * step.attribute("beta", 1.0)
+        return *others, bias if bias is None else _times(step, "beta", bias)
 
     @staticmethod
     def _data(step: Step, matrix: Array) -> Array:
@@ -168,3 +168,9 @@ def _swapped(step: Step, matrix: Array) -> Array:
     """The last two axes exchanged."""
     rank = len(matrix.shape)
     return step.transpose(matrix, (*range(rank - 2), rank - 1, rank - 2))
+
+
+def _times(step: Step, factor: str, x: Array) -> Array:
+    """By an attribute, which mostly is 1: then without going through x."""
+    value = step.attribute(factor, 1.0)
+    return x if value == 1.0 else x * value
