@@ -314,21 +314,23 @@ def test_an_array_that_is_fed_is_a_value_once_somebody_asks():
     assert fed.data_ptr() == array.ctypes.data and fed.is_tensor() and made == [array]
 
 
-@pytest.mark.parametrize("large", [16, 2**20], ids=["by several threads", "by one"])
+@pytest.mark.parametrize("at_once", [32, 2**20], ids=["in parts", "as it lies"])
 @pytest.mark.parametrize("numbers", [0, 1, 7, 8, 9, 23])
-def test_what_is_sent_in_parts_arrives_whole(monkeypatch, numbers, large):
+def test_what_is_sent_arrives_whole(monkeypatch, numbers, at_once):
     gpu = stand_in_gpu()
-    monkeypatch.setattr(Sender, "AT_ONCE", 32)
-    monkeypatch.setattr(Sender, "LARGE", large)
+    monkeypatch.setattr(Sender, "AT_ONCE", at_once)
     array = np.arange(2 * numbers, dtype=np.float32).reshape(2, numbers)[:, ::-1]
     send = Sender(gpu, gpu.xp.empty(array.shape, np.float32))
+    assert send.staged == (array.nbytes > at_once)
     for sent in (array, -array):
         send(sent)
         np.testing.assert_array_equal(gpu.download(send.place), sent)
 
 
-def test_nothing_is_sent_before_the_last_run_is_done(session, cuda, monkeypatch):
-    """Whose inputs may still be on their way."""
+@pytest.mark.parametrize("at_once", [4, 2**20], ids=["staged", "as it lies"])
+def test_nothing_is_staged_before_the_last_run_is_done(session, cuda, monkeypatch, at_once):
+    """Whose inputs may still be on their way; an array that nobody stages CUDA has read when it goes on."""
+    monkeypatch.setattr(Sender, "AT_ONCE", at_once)
     run_often(session)
     (graph,) = kept_by(session)._graphs.values()
     order = []
@@ -337,7 +339,7 @@ def test_nothing_is_sent_before_the_last_run_is_done(session, cuda, monkeypatch)
     for _ in range(2):
         graph._done = SimpleNamespace(synchronize=lambda: order.append("done"))
         session(["z"], 4, 5)
-    assert order == ["done", "sent"] * 2
+    assert order == (["done", "sent"] if at_once == 4 else ["sent"]) * 2
 
 
 def test_only_a_graph_is_not_waited_for(session, cuda):

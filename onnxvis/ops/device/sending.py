@@ -18,33 +18,43 @@ THREADS = 4
 
 
 class Sender:
-    """Sends arrays to one place, by way of page-locked memory.
+    """Sends arrays to one place.
 
-    That is free again once the stream has come so far: until then no other array may be sent.
+    Small ones CUDA has read, or copied, from where they lie before it goes on: what copying them first gains
+    on the way it takes.  Large ones are ``staged``, they go by way of page-locked memory: that is free again
+    once the stream has come so far, and until then no other array may be sent.
     """
 
-    # Bytes that are on their way while the next are copied; from LARGE on by several threads, more at once.
-    AT_ONCE, LARGE = 2**18, 2**20
+    AT_ONCE = 2**20  # bytes, which are on their way while the next are copied
 
     def __init__(self, gpu: Gpu, place: Any) -> None:
         self.gpu, self.place = gpu, place
-        self._by = gpu.room(place.shape, place.dtype).reshape(-1)
-        self._large = self._by.nbytes > self.LARGE
-        source, target, size = self._by.ctypes.data, place.data.ptr, place.dtype.itemsize
-        step = (self.LARGE if self._large else self.AT_ONCE) // size
+        self.staged = place.nbytes > self.AT_ONCE
+        self._sent: np.ndarray[Any, Any] | None = None  # may be page-locked itself, and be read later
+        if self.staged:
+            self._stage()
+
+    def _stage(self) -> None:
+        place = self.place
+        by = self.gpu.room(place.shape, place.dtype).reshape(-1)
+        source, target, size = by.ctypes.data, place.data.ptr, place.dtype.itemsize
         self._slices, self._parts, self._copies = [], [], []
-        for first in range(0, self._by.size, step):
-            part = slice(first, min(first + step, self._by.size))
+        for first in range(0, by.size, self.AT_ONCE // size):
+            part = slice(first, min(first + self.AT_ONCE // size, by.size))
             at, count = first * size, (part.stop - first) * size
             self._slices.append(part)
-            self._parts.append(self._by[part])
-            self._copies.append((target + at, source + at, count, TO_DEVICE, gpu.stream.ptr))
+            self._parts.append(by[part])
+            self._copies.append((target + at, source + at, count, TO_DEVICE, self.gpu.stream.ptr))
 
     def __call__(self, array: np.ndarray[Any, Any]) -> None:
         """Send it: one of the place's shape and dtype."""
-        numbers, send = array.reshape(-1), self.gpu.xp.cuda.runtime.memcpyAsync
-        spread = _threads().map if self._large else map
-        filled = spread(np.copyto, self._parts, [numbers[part] for part in self._slices])
+        send = self.gpu.xp.cuda.runtime.memcpyAsync
+        if not self.staged:
+            self._sent = array = np.asarray(array, order="C")
+            send(self.place.data.ptr, array.ctypes.data, array.nbytes, TO_DEVICE, self.gpu.stream.ptr)
+            return
+        numbers = array.reshape(-1)
+        filled = _threads().map(np.copyto, self._parts, [numbers[part] for part in self._slices])
         for _, copy in zip(filled, self._copies, strict=True):
             send(*copy)
 
