@@ -58,8 +58,7 @@ class Cases:
             case = self.case(samples, name, wanted, where, batch.samples, engine, told)
             return cast(Outcome, info.run(case, **settings))
 
-        with engine.ahead.of(_call(info, name, settings, wanted), batch.feeds):
-            outcomes = [*(side_by_side.run(explained, parts) if singly else map(explained, parts))]
+        outcomes = [*(side_by_side.run(explained, parts) if singly else map(explained, parts))]
         if not about:
             tell([outcome.aim for outcome in outcomes])
         values = concatenated([outcome.values for outcome in outcomes])
@@ -123,26 +122,11 @@ class Cases:
             graph = engine.specialized(feeds, tensors_of(target))
             return find_aim(target, graph, part, samples, lambda names: engine.run(feeds, names))
 
-        key = _key(target)
+        key = target.key if isinstance(target, Target) else None
         if key is None:
             return look()
         shapes = [(name, array.shape) for name, array in feeds.items()]
         return kept(self._aims, (key, part.start, part.stop, samples, *shapes), self.AIMS, look)
-
-
-def _key(target: Wanted) -> Hashable | None:
-    """Equal for equal targets; None for one that has to be looked for each time."""
-    return target.key if isinstance(target, Target) else None
-
-
-def _call(info: MethodInfo, name: str, settings: Mapping[str, Any], target: Wanted) -> Hashable | None:
-    """Equal for explanations that differ in their samples only; None where that cannot be told."""
-    key = (info.name, name, *settings.items(), _key(target))
-    try:
-        hash(key)
-    except TypeError:  # a list, say
-        return None
-    return None if key[-1] is None else key
 
 
 def concatenated(parts: list[Any]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ from .overlap import overlapped
 from .pictures import Pictures
 from .rules import Composite
 from .stream import Stream
-from .target import Names, Wanted, normal, separable
+from .target import Names, Target, Wanted, normal, separable
 from .taxonomy import INPUT_MODIFICATION, MethodInfo, find
 from .taxonomy.deconvolutional.conservation import Conservation, joined
 from .taxonomy.deconvolutional.relevance import report
@@ -135,9 +135,10 @@ class Model:
         info, name = find(method), self._input(wrt)
         checked = info.check(settings)
         batch = complete(x, self.inputs, self.preprocess)
-        wanted = normal(target, self.names)
-        singly = self.engine.side_by_side.pays(batch.feeds, batch.samples) and _independent(info, wanted)
-        return self._cases.explanation(info, name, checked, singly, batch, wanted)
+        with self.engine.ahead.of(_call(method, name, checked, target), batch.feeds):
+            wanted = normal(target, self.names)
+            singly = self.engine.side_by_side.pays(batch.feeds, batch.samples) and _independent(info, wanted)
+            return self._cases.explanation(info, name, checked, singly, batch, wanted)
 
     def explain_each(
         self,
@@ -168,7 +169,12 @@ class Model:
         if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
             raise UsageError(f"batch_size is a positive whole number, or None, not {batch_size!r}")
         info, name, wanted = find(method), self._input(wrt), normal(target, self.names)
-        explain = partial(self._cases.explanation, info, name, info.check(settings))
+        checked = info.check(settings)
+
+        def explain(singly: bool, batch: Batch, wanted: Wanted) -> Explanation:
+            with self.engine.ahead.of(_call(method, name, checked, wanted), batch.feeds):
+                return self._cases.explanation(info, name, checked, singly, batch, wanted)
+
         fixed, apart = fixed_samples(self.inputs), self.engine.side_by_side
         if not _independent(info, wanted) or self.engine.mixes_samples:
             batch_size = 1
@@ -359,3 +365,16 @@ def _independent(info: MethodInfo, wanted: Wanted) -> bool:
     the target does not look at the axis of the samples.
     """
     return info.category != INPUT_MODIFICATION and separable(wanted)
+
+
+def _call(method: str, name: str, settings: Mapping[str, Any], target: Any) -> Hashable | None:
+    """Equal for explanations that differ in their samples only; None where that cannot be told."""
+    of = target.key if isinstance(target, Target) else target
+    if callable(of) or (of is None and target is not None):  # a Target with an array, say
+        return None
+    call = (method, name, of, *settings.items())
+    try:
+        hash(call)
+    except TypeError:  # there is a list among them
+        return None
+    return call

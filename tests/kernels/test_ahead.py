@@ -62,6 +62,20 @@ def test_a_call_like_one_before_begins_with_its_forward_pass(model, order):
 
 
 @pytest.mark.parametrize(
+    "target", [None, onnxvis.Target("logits", 1), "c"], ids=["the strongest", "a target", "a class"]
+)
+def test_so_does_each_of_many_pictures(model, order, target):
+    model.labels = ["a", "b", "c", "d"]
+    found = []
+    for each in model.explain_each([X[:1], X[1:], -X[:1]], "gradient", target):
+        found.append([*order])
+        order.clear()
+        right(model, each.inputs, target=each.target)
+        order.clear()
+    assert found == [["asked", "pass"], *[["pass", "asked"]] * 2]
+
+
+@pytest.mark.parametrize(
     "other",
     [
         {"x": X[:1]}, {"target": 2}, {"target": [0, 1]}, {"method": "deconvnet"},
@@ -81,6 +95,7 @@ def test_another_call_does_not(model, order, other):
     "given",
     [
         {"target": {0: 1.0, 1: -2.0}},
+        {"target": onnxvis.Target("logits", seed=np.ones((2, 4), np.float32))},
         {"target": lambda outputs: {"probabilities": np.ones_like(outputs["probabilities"])}},
         {
             "target": 1,
@@ -90,7 +105,7 @@ def test_another_call_does_not(model, order, other):
             "high": [2.0] * 3,
         },
     ],
-    ids=["a sum", "a function", "a list"],
+    ids=["a sum", "a seed", "a function", "a list"],
 )
 def test_calls_that_cannot_be_told_apart_are_like_no_other(model, given):
     for x in (X, -X, 2 * X):
