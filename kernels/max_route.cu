@@ -3,8 +3,8 @@
 // Grid       max_first: count = planes × windows, one window each.
 //            max_route: count = planes × strips, one strip of inputs each (Strip, in windows.cuh), which gathers
 //            from the windows that reach it: no atomics, and the sum of an input has one fixed order.
-//            max_first_fixed, max_route_fixed: count = planes × strips × columns, a strip of a column each, of
-//            windows and of inputs (tiles.cuh).
+//            max_first_fixed, max_route_fixed: count = planes × strips × columns, a strip each, of a column of
+//            windows and of C columns of inputs (Windows, Inputs in tiles.cuh).
 // Layout     x, out: planes × size_in; g, first: planes × size_out; planes = samples × channels; contiguous.
 //            first: the winner's place in x, negative where padding wins; in the fixed kernels the offset, one byte,
 //            through which its window sees it.
@@ -120,29 +120,32 @@ __global__ void max_first_fixed(const T* x, unsigned char* first, Sliding w, int
     }
 }
 
-template <typename T, int K, int S>
+template <typename T, int K, int S, int C>
 __global__ void max_route_fixed(const T* g, const unsigned char* first, T* out, Sliding w, int count) {
-    typedef Inputs<K, S> Tile;
+    typedef Inputs<K, S, C> Tile;
     typedef typename Wide<T>::type W;
     GRID_STRIDE(int, n, count) {
         const Part part(w, n);
+        const Tile tile(w, part);
         T given[Tile::LINES][Tile::WIDTH];
         int winners[Tile::LINES][Tile::WIDTH];
-        Tile::gather(w, part, first, 0, winners);  // where there is none, g is 0
-        Tile::gather(w, part, g, T(0.0f), given);
-        int across[Tile::WIDTH];
-#pragma unroll
-        for (int c = 0; c < Tile::WIDTH; ++c) across[c] = Tile::across(w, part, c);
-        W sums[TILE] = {};
+        tile.gather(w, part, first, 0, winners);  // where there is none, g is 0
+        tile.gather(w, part, g, T(0.0f), given);
+        W sums[Tile::HIGH][C] = {};
 #pragma unroll
         for (int line = 0; line < Tile::LINES; ++line) {
 #pragma unroll
             for (int c = 0; c < Tile::WIDTH; ++c) {
                 const W value = static_cast<W>(given[line][c]);
 #pragma unroll
-                for (int i = 0; i < TILE; ++i) {
-                    const unsigned k = Tile::down(line, i);
-                    if (k < K && winners[line][c] == static_cast<int>(k * K) + across[c]) sums[i] += value;
+                for (int j = 0; j < C; ++j) {
+                    const unsigned across = tile.across[c][j];
+#pragma unroll
+                    for (int i = 0; i < Tile::HIGH; ++i) {
+                        const unsigned k = Tile::down(line, i);
+                        const bool won = across < K && static_cast<unsigned>(winners[line][c]) == k * K + across;
+                        if (k < K && won) sums[i][j] += value;
+                    }
                 }
             }
         }

@@ -1,7 +1,7 @@
 // The adjoint of window_sum: each input position gets the sum of the windows that see it.
 //
 // Grid       window_spread: count = planes × strips, one strip of inputs each (Strip, in windows.cuh).
-//            window_spread_fixed: count = planes × strips × columns, likewise (Inputs, in tiles.cuh).
+//            window_spread_fixed: count = planes × strips × columns / C, likewise (Inputs, in tiles.cuh).
 //            Both gather: no atomics.
 // Layout     g: planes × size_out, out: planes × size_in; planes = samples × channels; contiguous.
 // Bounds     every read is checked against size_out; inputs that no window sees get 0.
@@ -36,23 +36,29 @@ __global__ void window_spread(const T* g, T* out, Geometry<I> w, I count) {
     }
 }
 
-template <typename T, int K, int S>
+template <typename T, int K, int S, int C>
 __global__ void window_spread_fixed(const T* g, T* out, Sliding w, int count) {
-    typedef Inputs<K, S> Tile;
+    typedef Inputs<K, S, C> Tile;
     typedef typename Wide<T>::type W;
     GRID_STRIDE(int, n, count) {
         const Part part(w, n);
+        const Tile tile(w, part);
         T given[Tile::LINES][Tile::WIDTH];
-        Tile::gather(w, part, g, T(0.0f), given);
-        W sums[TILE] = {};
+        tile.gather(w, part, g, T(0.0f), given);
+        W sums[Tile::HIGH][C] = {};
 #pragma unroll
         for (int line = 0; line < Tile::LINES; ++line) {
-            W sum = static_cast<W>(given[line][0]);
 #pragma unroll
-            for (int c = 1; c < Tile::WIDTH; ++c) sum += static_cast<W>(given[line][c]);
+            for (int j = 0; j < C; ++j) {
+                W sum = 0;
 #pragma unroll
-            for (int i = 0; i < TILE; ++i) {
-                if (Tile::down(line, i) < K) sums[i] += sum;
+                for (int c = 0; c < Tile::WIDTH; ++c) {
+                    if (tile.across[c][j] < K) sum += static_cast<W>(given[line][c]);
+                }
+#pragma unroll
+                for (int i = 0; i < Tile::HIGH; ++i) {
+                    if (Tile::down(line, i) < K) sums[i][j] += sum;
+                }
             }
         }
         Tile::write(w, part, out, sums);

@@ -552,10 +552,15 @@ def test_which_windows_have_kernels_of_their_own():
     assert all(fixed_windows(window, 6) for window in FIXED)
     assert not any(fixed_windows(window, 6) for window in ODD)
     usual = Window((3, 3), (2, 2), (1, 1), (1, 1), (9, 9), (5, 5))
-    # Strips of 8 rows, the first of which starts in front.
+    # Of windows strips of 4 rows, of inputs too, the first of which starts in front.
     found = fixed_windows(usual, 7)
-    assert (found.variant, found.windows.threads, found.inputs.threads) == ("3, 2", 7 * 2 * 5, 7 * 2 * 9)
-    assert fixed_windows(usual, 2**28 // 18) and not fixed_windows(usual, 2**28 // 18 + 1)  # threads
+    assert (found.windows.variant, found.windows.threads) == ("3, 2", 7 * 2 * 5)
+    assert (found.inputs.variant, found.inputs.threads) == ("3, 2, 1", 7 * 3 * 9)
+    even = fixed_windows(replace(usual, size_in=(9, 10)), 7)
+    assert (even.inputs.variant, even.inputs.threads) == ("3, 2, 2", 7 * 3 * 5)
+    near = replace(usual, strides=(1, 1), size_in=(9, 10))
+    assert fixed_windows(near, 7).inputs[::2] == ("3, 1, 1", 7 * 2 * 10)
+    assert fixed_windows(usual, 2**28 // 27) and not fixed_windows(usual, 2**28 // 27 + 1)  # threads
     narrow = replace(usual, size_in=(64, 1), size_out=(32, 1))
     assert fixed_windows(narrow, 2**22 - 1) and not fixed_windows(narrow, 2**22)  # rows
     for other in (

@@ -78,13 +78,17 @@ def test_numbers_move_16_bytes_at_a_time(core, kernel, dtype):
         assert kinds == ["ld"] * loads + ["st"] * stores
 
 
-# What a thread has loaded and stored, for sides of the kernel and strides.
+# How often a thread loads and stores, for sides of the kernel, strides, and columns of inputs.
 TILES = {
     "window_sum_fixed": {"3, 2": (27, 4), "2, 2": (16, 4), "3, 1": (30, 8)},
-    "window_spread_fixed": {"3, 2": (10, 8), "2, 2": (4, 8), "3, 1": (30, 8)},
+    "window_spread_fixed": {
+        "3, 2, 1": (6, 4), "3, 2, 2": (6, 4), "2, 2, 1": (2, 4), "2, 2, 2": (4, 4), "3, 1, 1": (30, 8),
+    },
     "max_first_fixed": {"3, 2": (27, 4), "2, 2": (16, 4), "3, 1": (30, 8)},
-    "max_route_fixed": {"3, 2": (20, 8), "2, 2": (8, 8), "3, 1": (60, 8)},
-}
+    "max_route_fixed": {
+        "3, 2, 1": (12, 4), "3, 2, 2": (12, 4), "2, 2, 1": (4, 4), "2, 2, 2": (8, 4), "3, 1, 1": (60, 8),
+    },
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("dtype", NUMBERS)

@@ -30,7 +30,10 @@ def frequent_windows() -> list[Window]:
 
     With every padding in front, and ends that cut windows off, leave inputs unseen or windows without any.
     """
-    sizes = (((1, 1), (1, 1)), ((17, 7), (17, 1)), ((24, 5), (16, 9)), ((3, 34), (18, 34)))
+    sizes = (
+        ((1, 1), (1, 1)), ((17, 7), (17, 1)), ((24, 5), (16, 9)), ((3, 34), (18, 34)), ((9, 6), (13, 5)),
+        ((10, 2), (6, 9)),
+    )  # fmt: skip
     return [
         Window((k, k), (s, s), (1, 1), (b, (b + 1) % k), size_in, (-(-rows // s), -(-columns // s)))
         for k, s in ((3, 2), (2, 2), (3, 1))

@@ -18,7 +18,7 @@ __all__ = ["FixedWindows", "IndexType", "divisor", "fixed_windows", "gathering",
 AXES = 3  # spatial axes of a kernel
 PACK = 16  # bytes that a thread moves at once
 ROWS = 4  # of a column, a strip of which is a thread's in kernels that gather
-TILE = 8  # of a column of the input, a thread's in kernels for fixed windows
+TILE = 8  # inputs, a thread's in kernels for fixed windows
 LIMIT = 2**28  # below it, the sum of an index and a grid's stride, or of a few, does not overflow an int
 
 
@@ -88,16 +88,18 @@ def _strips(window: Window) -> tuple[int, ...]:
 
 
 class Owned(NamedTuple):
-    """The struct ``Sliding`` of kernels/tiles.cuh, and how many threads own what a kernel writes."""
+    """What a kernel of kernels/tiles.cuh is launched with: its variant, the struct ``Sliding``, and how many
+    threads own what it reads or writes.
+    """
 
+    variant: str
     sliding: np.ndarray[Any, Any]
     threads: int
 
 
 class FixedWindows(NamedTuple):
-    """What kernels for fixed windows are launched with: their variant; where windows or inputs are owned."""
+    """For kernels whose threads own windows, and for those whose threads own inputs."""
 
-    variant: str
     windows: Owned
     inputs: Owned
 
@@ -107,11 +109,10 @@ def fixed_windows(window: Window, planes: int) -> FixedWindows | None:
     found = _fixed_windows(window)
     if found is None:
         return None
-    variant, *each = found
-    owned = [Owned(struct, planes * threads) for struct, threads in each]
+    owned = [each._replace(threads=planes * each.threads) for each in found]
     rows = [planes * math.prod(size[:-1]) for size in (window.size_in, window.size_out)]
-    short = index_type(*rows, *(threads for _, threads in owned), window=window) is SHORT
-    return FixedWindows(variant, *owned) if short else None
+    short = index_type(*rows, *(each.threads for each in owned), window=window) is SHORT
+    return FixedWindows(*owned) if short else None
 
 
 @lru_cache(maxsize=4096)
@@ -119,19 +120,23 @@ def _fixed_windows(window: Window) -> FixedWindows | None:
     """For one plane of three axes."""
     given = {entry.name: _over_axes(window, entry.name) for entry in fields(window)}
     front, rows, columns = (Window(*((values[axis],) for values in given.values())) for axis in range(AXES))
-    variant = f"{rows.kernel[0]}, {rows.strides[0]}"
+    stride, variant = rows.strides[0], f"{rows.kernel[0]}, {rows.strides[0]}"
     alike = (rows.kernel, rows.strides) == (columns.kernel, columns.strides)
     near = all(axis.dilations == (1,) and 0 <= axis.before[0] < axis.kernel[0] for axis in (rows, columns))
     apart = front.plain and front.size_in == front.size_out  # sees only itself along the first axis
     if not (variant in KERNELS["window_sum_fixed"].variants and alike and near and apart):
         return None
-    windows = columns.size_out[0], -(-rows.size_out[0] * rows.strides[0] // TILE)
-    inputs = columns.size_in[0], -(-(rows.size_in[0] + rows.before[0]) // TILE)
-    return FixedWindows(variant, *(_owned(given, *parts) for parts in (windows, inputs)))
+    # Inputs are a thread's in as many columns as windows lie apart, where rows divide into such.
+    together = stride if columns.size_in[0] % stride == 0 else 1
+    strips = -(-rows.size_out[0] * stride // TILE)
+    inputs = columns.size_in[0] // together, -(-(rows.size_in[0] + rows.before[0]) // (TILE // stride))
+    return FixedWindows(
+        _owned(variant, given, columns.size_out[0], strips), _owned(f"{variant}, {together}", given, *inputs)
+    )
 
 
-def _owned(given: dict[str, tuple[int, ...]], columns: int, strips: int) -> Owned:
-    """By a thread for each strip of each column."""
+def _owned(variant: str, given: dict[str, tuple[int, ...]], columns: int, strips: int) -> Owned:
+    """By a thread for each strip of each column, or of some side by side."""
     names, divided = ("before", "size_in", "size_out"), {"by_column": columns, "by_strip": strips}
     numbers = [(name, np.int32, 2) for name in names]
     result = np.zeros((), [*numbers, *((name, _divisor_type(SHORT)) for name in divided)])
@@ -139,7 +144,7 @@ def _owned(given: dict[str, tuple[int, ...]], columns: int, strips: int) -> Owne
         result[name] = given[name][1:]
     for name, value in divided.items():
         result[name] = divisor(max(1, value), SHORT)
-    return Owned(result, given["size_in"][0] * columns * strips)
+    return Owned(variant, result, given["size_in"][0] * columns * strips)
 
 
 def _over_axes(window: Window, name: str) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from onnxvis.ops.window import Window
 
 from .constants import NotCapturableError
 from .convolution import Convolution
-from .geometry import PACK, FixedWindows, Owned, divisor, fixed_windows, gathering, geometry, index_type
+from .geometry import PACK, Owned, divisor, fixed_windows, gathering, geometry, index_type
 from .gpu import Gpu
 from .sources import NUMBERS
 
@@ -353,7 +353,7 @@ class DeviceOps(Ops):
         x, planes = self._dense(x), math.prod(x.shape[:2])
         result = self.xp.empty((*x.shape[:2], *window.size_out), x.dtype)
         if fixed := fixed_windows(window, planes):
-            self._fixed("window_sum", fixed, fixed.windows, x, result)
+            self._fixed("window_sum", fixed.windows, x, result)
         else:
             index = index_type(x.size, result.size, window=window)
             self._launch("window_sum", x, index, result.size, x, result, geometry(window, index))
@@ -363,7 +363,7 @@ class DeviceOps(Ops):
         g, planes = self._dense(g), math.prod(g.shape[:2])
         result = self.xp.empty((*g.shape[:2], *window.size_in), g.dtype)
         if fixed := fixed_windows(window, planes):
-            self._fixed("window_spread", fixed, fixed.inputs, g, result)
+            self._fixed("window_spread", fixed.inputs, g, result)
         else:
             index, threads = index_type(g.size, result.size, window=window), gathering(planes, window)
             self._launch("window_spread", g, index, threads, g, result, geometry(window, index))
@@ -374,8 +374,8 @@ class DeviceOps(Ops):
         result = self.xp.empty(x.shape, g.dtype)
         if fixed := fixed_windows(window, planes):
             first = self.xp.empty(g.shape, np.uint8)
-            self._fixed("max_first", fixed, fixed.windows, x, first)
-            self._fixed("max_route", fixed, fixed.inputs, g, first, result)
+            self._fixed("max_first", fixed.windows, x, first)
+            self._fixed("max_route", fixed.inputs, g, first, result)
         else:
             index, threads = index_type(x.size, g.size, window=window), gathering(planes, window)
             first, shape = self.xp.empty(g.shape, index.dtype), geometry(window, index)
@@ -383,10 +383,10 @@ class DeviceOps(Ops):
             self._launch("max_route", g, index, threads, g, first, result, shape)
         return result
 
-    def _fixed(self, kernel: str, fixed: FixedWindows, owned: Owned, first: Array, *others: Array) -> None:
+    def _fixed(self, kernel: str, owned: Owned, first: Array, *others: Array) -> None:
         """A kernel's version for windows of a fixed size, for numbers of the first array's dtype."""
         given = first, *others, owned.sliding, np.int32(owned.threads)
-        self.gpu.launch(f"{kernel}_fixed", first.dtype, fixed.variant, owned.threads, *given)
+        self.gpu.launch(f"{kernel}_fixed", first.dtype, owned.variant, owned.threads, *given)
 
     def _launch(
         self, kernel: str, like: Array, index: Any, threads: int, *arguments: Any, count: int | None = None

@@ -30,7 +30,9 @@ class Kernel(NamedTuple):
 
 
 _INDEXED = ("int", "long long")
-_FIXED = ("3, 2", "2, 2", "3, 1")  # windows with kernels of their own: sides of the kernel, strides
+# Windows with kernels of their own: sides of the kernel, strides; of their inputs, columns that a thread has.
+_FIXED = ("3, 2", "2, 2", "3, 1")
+_FIXED_INPUTS = ("3, 2, 1", "3, 2, 2", "2, 2, 1", "2, 2, 2", "3, 1, 1")
 # Of kernels/convolve.cu: what becomes of a sum; the blocks, whether they are loaded 16 bytes at a time, the
 # phases of an adjoint of strides, and a step's offsets.
 _ENDS = ("PLAIN", "TIMES", "GATED", "QUOTIENT")
@@ -55,11 +57,11 @@ KERNELS = {
     "max_first": Kernel("max_route.cu", _INDEXED),
     "max_route": Kernel("max_route.cu", _INDEXED),
     "max_first_fixed": Kernel("max_route.cu", _FIXED),
-    "max_route_fixed": Kernel("max_route.cu", _FIXED),
+    "max_route_fixed": Kernel("max_route.cu", _FIXED_INPUTS),
     "window_sum": Kernel("window_sum.cu", _INDEXED),
     "window_sum_fixed": Kernel("window_sum.cu", _FIXED),
     "window_spread": Kernel("window_spread.cu", _INDEXED),
-    "window_spread_fixed": Kernel("window_spread.cu", _FIXED),
+    "window_spread_fixed": Kernel("window_spread.cu", _FIXED_INPUTS),
     "im2col": Kernel("im2col.cu", _INDEXED),
     "col2im": Kernel("col2im.cu", _INDEXED),
     "put": Kernel("put.cu", _INDEXED),
