@@ -164,6 +164,19 @@ def test_a_pass_that_nobody_asks_for_is_let_go_of(model, monkeypatch):
     right(model, -X, target=1)
 
 
+def test_a_pass_that_fails_as_it_begins_fails_as_it_would(model, monkeypatch):
+    ahead, feeds = model.engine.ahead, {"x": X}
+    model.explain(X, "gradient", target=1)
+    with monkeypatch.context() as patch, pytest.raises(OnnxvisError, match="too little memory"):
+
+        def fail(*given):
+            raise OnnxvisError("too little memory")
+
+        patch.setattr(Forward, "run", fail)
+        model.explain(X, "gradient", target=1)
+    assert ahead.current is None and [*ahead.run(feeds, ("r1",))] == ["x", "r1"]
+
+
 def test_a_call_within_a_call_leaves_the_outer_its_own(model):
     """A target function, say, that explains something itself."""
     ahead, feeds = model.engine.ahead, {"x": X}

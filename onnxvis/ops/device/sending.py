@@ -30,28 +30,28 @@ class Sender:
     def __init__(self, gpu: Gpu, place: Any) -> None:
         self.gpu, self.place = gpu, place
         self.staged = place.nbytes > self.AT_ONCE
+        self._to, self._stream = place.data.ptr, gpu.stream.ptr
         self._sent: np.ndarray[Any, Any] | None = None  # may be page-locked itself, and be read later
         if self.staged:
             self._stage()
 
     def _stage(self) -> None:
-        place = self.place
-        by = self.gpu.room(place.shape, place.dtype).reshape(-1)
-        source, target, size = by.ctypes.data, place.data.ptr, place.dtype.itemsize
+        by = self.gpu.room(self.place.shape, self.place.dtype).reshape(-1)
+        source, size = by.ctypes.data, by.itemsize
         self._slices, self._parts, self._copies = [], [], []
         for first in range(0, by.size, self.AT_ONCE // size):
             part = slice(first, min(first + self.AT_ONCE // size, by.size))
             at, count = first * size, (part.stop - first) * size
             self._slices.append(part)
             self._parts.append(by[part])
-            self._copies.append((target + at, source + at, count, TO_DEVICE, self.gpu.stream.ptr))
+            self._copies.append((self._to + at, source + at, count, TO_DEVICE, self._stream))
 
     def __call__(self, array: np.ndarray[Any, Any]) -> None:
         """Send it: one of the place's shape and dtype."""
         send = self.gpu.xp.cuda.runtime.memcpyAsync
         if not self.staged:
             self._sent = array = np.asarray(array, order="C")
-            send(self.place.data.ptr, array.ctypes.data, array.nbytes, TO_DEVICE, self.gpu.stream.ptr)
+            send(self._to, array.ctypes.data, array.nbytes, TO_DEVICE, self._stream)
             return
         numbers = array.reshape(-1)
         filled = _threads().map(np.copyto, self._parts, [numbers[part] for part in self._slices])
