@@ -83,4 +83,3 @@ class _Call:
 
     def __exit__(self, *error: object) -> None:
         self.ahead.current = self.outer
-        self.record = None
