@@ -47,41 +47,47 @@ class Cases:
         side_by_side = self.model.engine.side_by_side
         engine = side_by_side.engine if singly else self.model.engine
         parts = batches(batch, self.model.inputs, singly)
-        about: list[dict[str, Any]] = []
+        made = partial(self._explanation, info, name, settings, batch, wanted)
+        early: list[tuple[Outcome, Explanation]] = []
 
-        def tell(aims: Sequence[Aim]) -> None:
-            about.append(self._about(info, name, settings, batch, settled(wanted, aims)))
+        def told(outcome: Outcome) -> None:
+            early.append((outcome, made([outcome])))
 
         def explained(part: tuple[slice, Batch]) -> Outcome:
             where, samples = part
-            told = (lambda aim: tell([aim])) if len(parts) == 1 else None
-            case = self.case(samples, name, wanted, where, batch.samples, engine, told)
+            tell = told if len(parts) == 1 else None
+            case = self.case(samples, name, wanted, where, batch.samples, engine, tell)
             return cast(Outcome, info.run(case, **settings))
 
         outcomes = [*(side_by_side.run(explained, parts) if singly else map(explained, parts))]
-        if not about:
-            tell([outcome.aim for outcome in outcomes])
-        values = concatenated([outcome.values for outcome in outcomes])
-        score = concatenated([outcome.score for outcome in outcomes])
-        values = values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False)
-        return Explanation(values=values, score=score, layer=outcomes[0].layer, **about[-1])
+        return next((found for outcome, found in early if outcome is outcomes[0]), None) or made(outcomes)
 
-    def _about(
-        self, info: MethodInfo, name: str, settings: Mapping[str, Any], batch: Batch, target: Wanted
-    ) -> dict[str, Any]:
-        """What an Explanation holds beside its numbers."""
-        return {
-            "target": target,
-            "method": info.name,
-            "settings": {**info.settings, **settings},
-            "shows": info.shows,
-            "input_shape": batch.feeds[name].shape,
-            "channel_axis": self._pictures.channel_axis(name),
-            "pictures": batch.pictures if name == main_input(self.model.inputs).name else (),
-            "inputs": batch.feeds[name],
-            "preprocess": self.model.preprocess,
-            "labels": self.labels(target),
-        }
+    def _explanation(
+        self,
+        info: MethodInfo,
+        name: str,
+        settings: Mapping[str, Any],
+        batch: Batch,
+        wanted: Wanted,
+        outcomes: Sequence[Outcome],
+    ) -> Explanation:
+        target = settled(wanted, [outcome.aim for outcome in outcomes])
+        values = concatenated([outcome.values for outcome in outcomes])
+        return Explanation(
+            values=values.astype(np.float64 if values.dtype == np.float64 else np.float32, copy=False),
+            target=target,
+            score=concatenated([outcome.score for outcome in outcomes]),
+            method=info.name,
+            settings={**info.settings, **settings},
+            shows=info.shows,
+            input_shape=batch.feeds[name].shape,
+            channel_axis=self._pictures.channel_axis(name),
+            layer=outcomes[0].layer,
+            pictures=batch.pictures if name == main_input(self.model.inputs).name else (),
+            inputs=batch.feeds[name],
+            preprocess=self.model.preprocess,
+            labels=self.labels(target),
+        )
 
     def labels(self, target: Wanted) -> Sequence[str]:
         """Names of the units of a target, where they are those of the classes."""
@@ -95,7 +101,7 @@ class Cases:
         part: slice | None = None,
         samples: int | None = None,
         engine: Engine | None = None,
-        told: Callable[[Aim], object] | None = None,
+        told: Callable[[Outcome], object] | None = None,
     ) -> Case:
         """One batch to explain, the ``part`` of all ``samples`` (None: it is all), with the target found."""
         engine = engine or self.model.engine

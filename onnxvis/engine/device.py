@@ -48,23 +48,26 @@ class DeviceExecutor:
         self._graph: CudaGraph | None = None
 
     def backward(
-        self, record: Record, seeds: Mapping[str, Any], meanwhile: Callable[[], object] = lambda: None
+        self,
+        record: Record,
+        seeds: Mapping[str, Any],
+        meanwhile: Callable[[dict[str, np.ndarray[Any, Any]]], object] = lambda arrived: None,
     ) -> dict[str, np.ndarray[Any, Any]]:
         """What arrives at ``plan.wrt`` (see ``HostExecutor.backward``); OnnxvisError out of memory.
 
         The record is used up: what no later step reads is taken out of it, so that its memory is free.
-        ``meanwhile`` is called once the GPU has its work.
+        ``meanwhile`` is called once the GPU has its work, with what is returned: numbers are still to come.
         """
         try:
             with self.gpu.lock:  # the stream is this thread's until its numbers are there
                 with self.gpu.running():
                     graph = self._known(record) or self._captured(record, seeds)
                     arrived = graph.run(record, seeds) if graph else self._walk(record, seeds)
+                    found = {name: self.gpu.fetched(self.ops.numbers(g)) for name, g in arrived.items()}
                     record.raw.clear()  # while the GPU computes
-                    meanwhile()
-                    found = {name: self.gpu.fetched(array) for name, array in arrived.items()}
+                    meanwhile(found)
                 self.gpu.stream.synchronize()
-            return {name: np.asarray(array, self.ops.dtype, order="C") for name, array in found.items()}
+            return found
         except self.gpu.xp.cuda.memory.OutOfMemoryError as error:
             self.gpu.pool.free_all_blocks()
             shapes = map(self.plan.graph.shape, self.plan.graph.inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from copy import copy
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from threading import RLock
 from typing import Any, cast
@@ -313,11 +313,12 @@ class Engine:
         at: Iterable[str],
         ways: Sequence[Way],
         also: Iterable[str] = (),
-        meanwhile: Callable[[Record], object] = lambda record: None,
+        meanwhile: Callable[[Record, dict[str, Array]], object] = lambda record, arrived: None,
     ) -> tuple[Record, list[dict[str, Array]]]:
         """One forward pass, and all these ways back (else as ``vjp``).
 
-        ``meanwhile`` may be called with the record that is returned, while a GPU walks back.
+        ``meanwhile`` may be called with the record and what arrives by a way, while a GPU still walks it: the
+        numbers in that are still to come, and a finish too.
         """
         at, also = tuple(at), tuple(also)
         with self._building:
@@ -336,7 +337,7 @@ class Engine:
 
         def walked(executor: Executor, part: Record) -> dict[str, Array]:
             if isinstance(executor, DeviceExecutor):
-                return executor.backward(part, seed, lambda: meanwhile(seen))
+                return executor.backward(part, seed, partial(meanwhile, seen))
             return executor.backward(part, seed)
 
         found = map(walked, executors, parts)

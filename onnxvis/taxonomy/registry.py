@@ -49,7 +49,7 @@ class Case:
 
     ``bounds``: finds the lowest and highest numbers that the input can hold, black and white of a picture, in
     shapes that broadcast to it; None where nothing says.
-    ``told``: called with the aim once that is chosen, while a GPU walks back.
+    ``told``: may be called with the outcome while a GPU computes it: its values' numbers are still to come.
     """
 
     engine: Engine
@@ -57,7 +57,7 @@ class Case:
     input: str
     aim: Aim
     bounds: Callable[[], tuple[Array, Array] | None]
-    told: Callable[[Aim], object] | None = None
+    told: Callable[[Outcome], object] | None = None
     _settled: tuple[Record, Aim, Array] | None = None
 
     @property
@@ -89,26 +89,39 @@ class Case:
         """Walk the target's seed back in several ways, each to one tensor, after one forward pass: what
         arrived in each, and the record.
         """
+        record, found = self._walk(ways, seed, lambda record, arrived: self._settle(record))
+        return [arrived[name] for way, arrived in zip(ways, found, strict=True) for name in way.wrt], record
+
+    def walked(self, backward: Pass, seed: str = "one") -> Outcome:
+        """The outcome whose values are what arrives at the input, as it is."""
+        early: list[Outcome] = []
+
+        def meanwhile(record: Record, arrived: dict[str, Array]) -> None:
+            early.append(self.outcome(arrived[self.input], record))
+            if self.told is not None:
+                self.told(early[0])
+
+        record, (arrived,) = self._walk([Way(backward, (self.input,))], seed, meanwhile)
+        return early[0] if early else self.outcome(arrived[self.input], record)
+
+    def _walk(
+        self, ways: Sequence[Way], seed: str, meanwhile: Callable[[Record, dict[str, Array]], object]
+    ) -> tuple[Record, list[dict[str, Array]]]:
         also = [*self.aim.reads, *[name for way in ways if way.finish is None for name in way.wrt]]
         start = Start(self.aim, seed)
-        record, found = self.engine.vjps(self.feeds, start, self.aim.tensors, ways, also, self._settle)
-        return [arrived[name] for way, arrived in zip(ways, found, strict=True) for name in way.wrt], record
+        return self.engine.vjps(self.feeds, start, self.aim.tensors, ways, also, meanwhile)
 
     def outcome(self, values: Array, record: Record, layer: str | None = None) -> Outcome:
         """What was computed, with the target's score from the record."""
-        settled = self._settled
-        if settled is None or settled[0] is not record:
-            settled = self._settle(record)
-        _, chosen, score = settled
+        _, chosen, score = self._settle(record)
         return Outcome(values, score, chosen, layer)
 
     def _settle(self, record: Record) -> tuple[Record, Aim, Array]:
-        """Choose, and compute the score, for a record."""
-        chosen = self.aim.chosen(record)
-        self._settled = settled = (record, chosen, chosen.score(record))
-        if self.told is not None:
-            self.told(chosen)
-        return settled
+        """Choose, and compute the score, for a record: once for the last of them."""
+        if self._settled is None or self._settled[0] is not record:
+            chosen = self.aim.chosen(record)
+            self._settled = (record, chosen, chosen.score(record))
+        return self._settled
 
 
 @dataclass(frozen=True)

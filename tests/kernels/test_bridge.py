@@ -4,6 +4,7 @@ import gc
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Thread
 from types import SimpleNamespace
 
@@ -16,14 +17,17 @@ from models import build, small_cnn
 from onnx import helper
 
 import onnxvis
+from onnxvis.cases import Cases
 from onnxvis.engine import bindings, engine, runtime
 from onnxvis.engine.bound import Fed, Left, Run
 from onnxvis.engine.device import DeviceExecutor
 from onnxvis.engine.forward import Record
 from onnxvis.engine.forward_graph import ForwardGraph
+from onnxvis.engine.plan import Pass
 from onnxvis.engine.runtime import Runtime
 from onnxvis.errors import MissingRuntimeError, OnnxvisError
 from onnxvis.ops.device import Sender, lies_on_gpu, on_host
+from onnxvis.taxonomy.registry import METHODS
 
 from .compiling import GPP, WHY
 from .passes import executors, random_seeds
@@ -157,6 +161,43 @@ def test_both_passes_on_the_gpu(cuda):
     bound = [entry for session in cuda["sessions"] for entry in session.bound]
     assert bound and all(entry[1:] == ("cuda", 0) for entry in bound)
     close(found.values, onnxvis.load(small_cnn(), device="cpu").explain(x, "gradient").values)
+
+
+@pytest.mark.parametrize(
+    ("method", "as_it_arrives"),
+    [("gradient", True), ("deconvnet", True), ("guided_backprop", True), ("lrp", True),
+     ("excitation_backprop", True), ("input_x_gradient", False), ("gradcam", False)],
+)  # fmt: skip
+def test_an_explanation_is_made_while_the_gpu_computes(cuda, monkeypatch, method, as_it_arrives):
+    """Where its numbers are what arrives; all it takes is to wait then."""
+    model, order = onnxvis.load(small_cnn(), device="cuda"), []
+    x = np.random.default_rng(0).random((2, 3, 12, 12), np.float32)
+    for _ in range(6):  # until both passes are CUDA graphs
+        model.explain(x, method)
+    stream, made = type(model.engine.runtime.gpu.stream), Cases._explanation
+    monkeypatch.setattr(stream, "synchronize", lambda _: order.append("waited"))
+    monkeypatch.setattr(Cases, "_explanation", lambda *given: order.append("made") or made(*given))
+    found = model.explain(x, method)
+    monkeypatch.undo()
+    assert order == (["made", "waited"] if as_it_arrives else ["waited", "made"])
+    theirs = onnxvis.load(small_cnn(), device="cpu").explain(x, method)
+    close(found.values, theirs.values)
+    close(found.score, theirs.score)
+    assert found.target == theirs.target
+
+
+def test_a_method_may_change_what_arrives(cuda, monkeypatch):
+    """An explanation that was made of it before is then not the one."""
+    gradient = METHODS["gradient"]
+
+    def run(case):
+        outcome = case.walked(Pass("gradient"))
+        return outcome._replace(values=2 * outcome.values)
+
+    model, x = onnxvis.load(small_cnn(), device="cuda"), np.ones((2, 3, 12, 12), np.float32)
+    plain = model.explain(x, "gradient").values
+    monkeypatch.setitem(METHODS, "gradient", replace(gradient, run=run))
+    np.testing.assert_array_equal(model.explain(x, "gradient").values, 2 * plain)
 
 
 @pytest.mark.parametrize(

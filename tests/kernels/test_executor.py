@@ -97,12 +97,18 @@ def test_a_record_is_used_up():
 
 
 def test_all_is_done_before_the_numbers_are_waited_for(monkeypatch):
-    seeds, order = random_seeds(), []
+    seeds, order, given = random_seeds(), [], []
     ours, record, _ = executors("gradient", seeds)
     monkeypatch.setattr(type(ours.gpu.stream), "__exit__", lambda *_: order.append("left"))
     monkeypatch.setattr(type(ours.gpu.stream), "synchronize", lambda _: order.append("waited"))
-    ours.backward(record, seeds, lambda: order.append("meanwhile"))
+
+    def meanwhile(arrived):
+        order.append("meanwhile")
+        given.append(arrived)
+
+    found = ours.backward(record, seeds, meanwhile)
     assert order[-3:] == ["meanwhile", "left", "waited"] and order.count("waited") == 1
+    assert given[0] is found
 
 
 def test_what_was_computed_from_the_record_is_read_too():

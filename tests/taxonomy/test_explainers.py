@@ -177,3 +177,14 @@ def test_a_second_explanation_searches_no_graph(model, monkeypatch, method, sett
         monkeypatch.setattr(Graph, name, search)
     monkeypatch.setattr(Composite, "on", search)
     np.testing.assert_array_equal(model.explain(X, method, UNITS, **settings).values, first)
+
+
+def test_an_outcome_has_the_score_of_its_record(model):
+    """Of whichever is given; for the last one it is computed once."""
+    wanted = onnxvis.target.normal(UNITS, model.names)
+    case = model._cases.case(onnxvis.inputs.Batch({"x": X}), "x", wanted)
+    records = [model.engine.run({"x": x}, case.aim.reads) for x in (X, 2 * X)]
+    for record, x in zip((*records, records[0]), (X, 2 * X, X), strict=True):
+        found = case.outcome(X, record)
+        np.testing.assert_allclose(found.score, score(model, x), rtol=1e-5)
+        assert case.outcome(X, record).score is found.score

@@ -9,7 +9,7 @@ from onnxvis.taxonomy.registry import DECONVOLUTIONAL, Case, Outcome, explainer
 @explainer("gradient", DECONVOLUTIONAL, shows="magnitude")
 def gradient(case: Case) -> Outcome:
     """Derivative of the target with respect to the input (Simonyan et al. 2013)."""
-    return case.outcome(*case.propagate(Pass("gradient")))
+    return case.walked(Pass("gradient"))
 
 
 @explainer("input_x_gradient", DECONVOLUTIONAL)
@@ -22,10 +22,10 @@ def input_x_gradient(case: Case) -> Outcome:
 @explainer("deconvnet", DECONVOLUTIONAL, shows="magnitude")
 def deconvnet(case: Case) -> Outcome:
     """DeconvNet: rectifiers pass on what is positive on the way back (Zeiler & Fergus 2013)."""
-    return case.outcome(*case.propagate(Pass("deconvnet")))
+    return case.walked(Pass("deconvnet"))
 
 
 @explainer("guided_backprop", DECONVOLUTIONAL, shows="magnitude")
 def guided_backprop(case: Case) -> Outcome:
     """Guided backpropagation: what is positive both ways (Springenberg et al. 2014)."""
-    return case.outcome(*case.propagate(Pass("guided_backprop")))
+    return case.walked(Pass("guided_backprop"))

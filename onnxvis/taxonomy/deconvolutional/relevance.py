@@ -40,7 +40,7 @@ def lrp(
     """
     table = find_composite(composite)
     backward = relevance_pass(case, table, epsilon=epsilon, gamma=gamma, low=low, high=high)
-    return case.outcome(*case.propagate(backward, seed=_checked(seed)))
+    return case.walked(backward, seed=_checked(seed))
 
 
 @explainer("excitation_backprop", DECONVOLUTIONAL)
@@ -50,7 +50,7 @@ def excitation_backprop(case: Case, *, seed: str = "one") -> Outcome:
     As LRP with zplus at every layer; ``seed``: "one", a probability to share out, or "logit".
     """
     backward = relevance_pass(case, find_composite("excitation_backprop"))
-    return case.outcome(*case.propagate(backward, seed=_checked(seed)))
+    return case.walked(backward, seed=_checked(seed))
 
 
 def report(
