@@ -63,9 +63,12 @@ class DeviceExecutor:
                 with self.gpu.running():
                     graph = self._known(record) or self._captured(record, seeds)
                     arrived = graph.run(record, seeds) if graph else self._walk(record, seeds)
-                    found = {name: self.gpu.fetched(self.ops.numbers(g)) for name, g in arrived.items()}
                     record.raw.clear()  # while the GPU computes
+                    numbers = {name: self.ops.numbers(g) for name, g in arrived.items()}
+                    found = {name: self.gpu.room(tuple(g.shape), g.dtype) for name, g in numbers.items()}
                     meanwhile(found)
+                    for name, g in numbers.items():
+                        self.gpu.fetch(g, found[name])
                 self.gpu.stream.synchronize()
             return found
         except self.gpu.xp.cuda.memory.OutOfMemoryError as error:

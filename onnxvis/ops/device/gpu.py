@@ -223,15 +223,14 @@ class Gpu:
 
     def download(self, array: Any) -> np.ndarray[Any, Any]:
         """A copy in the host's memory; waits for what computes it."""
-        found = self.fetched(array)
+        found = self.room(tuple(array.shape), array.dtype)
+        self.fetch(array, found)
         self.stream.synchronize()
         return found
 
-    def fetched(self, array: Any) -> np.ndarray[Any, Any]:
-        """The same, whose numbers are there once the stream has come so far."""
-        found = self.room(tuple(array.shape), array.dtype)
-        array.get(stream=self.stream, out=found, blocking=False)
-        return found
+    def fetch(self, array: Any, into: np.ndarray[Any, Any]) -> None:
+        """Copy it into one in the host's memory, where it is once the stream has come so far."""
+        array.get(stream=self.stream, out=into, blocking=False)
 
     def room(self, shape: tuple[int, ...], dtype: Any) -> np.ndarray[Any, Any]:
         """An array in the host's memory: page-locked, into which copies take a third of the time, while
