@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -46,6 +47,18 @@ def model(cuda):
 def right(model, x=X, method="gradient", **given):
     theirs = onnxvis.load(small_cnn(), device="cpu").explain(x, method, **given)
     close(model.explain(x, method, **given).values, theirs.values)
+
+
+@contextmanager
+def failing(monkeypatch, owner, name):
+    """What calls it inside says so."""
+
+    def fail(*given):
+        raise OnnxvisError(f"no {name} today")
+
+    with monkeypatch.context() as patch, pytest.raises(OnnxvisError, match=f"no {name} today"):
+        patch.setattr(owner, name, fail)
+        yield
 
 
 def activation(x):
@@ -150,12 +163,7 @@ def test_a_pass_that_nobody_asks_for_is_let_go_of(model, monkeypatch):
     """So that the next one finds the places that it writes to free."""
     for _ in range(6):
         model.explain(X, "gradient", target=1)
-    with monkeypatch.context() as patch, pytest.raises(OnnxvisError, match="in between"):
-
-        def fail(*given):
-            raise OnnxvisError("in between")
-
-        patch.setattr(Engine, "vjps", fail)
+    with failing(monkeypatch, Engine, "vjps"):
         model.explain(X, "gradient", target=1)
     gc.collect()
     (session,) = model.engine.forward._sessions.values()
@@ -167,12 +175,7 @@ def test_a_pass_that_nobody_asks_for_is_let_go_of(model, monkeypatch):
 def test_a_pass_that_fails_as_it_begins_fails_as_it_would(model, monkeypatch):
     ahead, feeds = model.engine.ahead, {"x": X}
     model.explain(X, "gradient", target=1)
-    with monkeypatch.context() as patch, pytest.raises(OnnxvisError, match="too little memory"):
-
-        def fail(*given):
-            raise OnnxvisError("too little memory")
-
-        patch.setattr(Forward, "run", fail)
+    with failing(monkeypatch, Forward, "run"):
         model.explain(X, "gradient", target=1)
     assert ahead.current is None and [*ahead.run(feeds, ("r1",))] == ["x", "r1"]
 
