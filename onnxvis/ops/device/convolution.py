@@ -259,9 +259,9 @@ class Convolution:
         columns = self.xp.empty((channels, window.count, samples, count), x.dtype)
         index = index_type(x.size, columns.size, math.prod(window.size_out), window=window)
         items = samples * channels * count
-        self.gpu.launch(
-            "im2col", x.dtype, index.cpp, items, x, columns, geometry(window, index),
-            *map(index, (channels, samples, first)), divisor(count, index), index(items),
+        self.gpu.launch_indexed(
+            "im2col", x.dtype, index, items, x, columns, geometry(window, index),
+            *map(index, (channels, samples, first)), divisor(count, index),
         )  # fmt: skip
         return columns
 
@@ -272,9 +272,9 @@ class Convolution:
         index = index_type(x.size, columns.size, window=window)
         columns = columns if columns.flags.c_contiguous else columns.copy()
         threads = gathering(samples * channels, window)
-        self.gpu.launch(
-            "col2im", x.dtype, index.cpp, threads, columns, x, geometry(window, index),
-            *map(index, (channels, samples, threads)),
+        self.gpu.launch_indexed(
+            "col2im", x.dtype, index, threads, columns, x, geometry(window, index),
+            *map(index, (channels, samples)),
         )  # fmt: skip
         return x
 

@@ -190,6 +190,12 @@ class Gpu:
             blocks = min(-(-count // self.THREADS), self.BLOCKS)
             self._function(kernel, dtype, variant)((blocks,), (self.THREADS,), arguments)
 
+    def launch_indexed(
+        self, kernel: str, dtype: Any, index: Any, threads: int, *arguments: Any, count: int | None = None
+    ) -> None:
+        """Run a kernel with indices of this type; it is told the count last, of threads if not another."""
+        self.launch(kernel, dtype, index.cpp, threads, *arguments, index(threads if count is None else count))
+
     def launch_blocks(
         self, kernel: str, dtype: Any, variant: str, blocks: tuple[int, ...], threads: int, shared: int,
         *arguments: Any,

@@ -18,8 +18,9 @@ from onnxvis.ops.window import Window
 
 from .constants import NotCapturableError
 from .convolution import Convolution
-from .geometry import PACK, Owned, divisor, fixed_windows, gathering, geometry, index_type
+from .geometry import PACK, divisor, index_type
 from .gpu import Gpu
+from .pooling import Pooling
 from .sources import NUMBERS
 
 __all__ = ["DeviceOps"]
@@ -37,7 +38,7 @@ class DeviceOps(Ops):
     ) -> None:
         super().__init__(dtype)
         self.gpu, self.xp, self.precision = gpu, gpu.xp, precision
-        self.convolution = Convolution(gpu, self, cudnn)
+        self.convolution, self.pooling = Convolution(gpu, self, cudnn), Pooling(gpu)
 
     # ---- constants -------------------------------------------------------------------------------
 
@@ -146,8 +147,8 @@ class DeviceOps(Ops):
         result, index = self.xp.empty(z.shape, z.dtype), index_type(z.size)
         sizes = (divisor(size, index) for size in (math.prod(z.shape[2:]), z.shape[1]))
         threads = -(-z.nbytes // PACK)
-        self._launch(
-            "quotient_by_channel", z, index, threads, r, z, bias, np.float64(epsilon), result, *sizes,
+        self.gpu.launch_indexed(
+            "quotient_by_channel", z.dtype, index, threads, r, z, bias, np.float64(epsilon), result, *sizes,
             count=z.size,
         )  # fmt: skip
         return result
@@ -250,7 +251,9 @@ class DeviceOps(Ops):
         result = self.xp.empty((count, *g.shape[1:]), g.dtype)
         index = index_type(g.size, result.size)
         width = index(math.prod(g.shape[1:]))
-        self._launch("put", g, index, result.size, self._dense(g), order, starts, result, width)
+        self.gpu.launch_indexed(
+            "put", g.dtype, index, result.size, self._dense(g), order, starts, result, width
+        )
         return result
 
     def _counted(self, rows: Array, count: int) -> Array:
@@ -333,7 +336,9 @@ class DeviceOps(Ops):
         """x·a + y·b, where a and b are stacked along the channels."""
         result, index = self.xp.empty(x.shape, x.dtype), index_type(both.size)
         part, threads = divisor(math.prod(x.shape[1:]), index), -(-x.nbytes // PACK)
-        self._launch("multiply_stacked", x, index, threads, x, y, both, result, part, count=x.size)
+        self.gpu.launch_indexed(
+            "multiply_stacked", x.dtype, index, threads, x, y, both, result, part, count=x.size
+        )
         return result
 
     @staticmethod
@@ -349,54 +354,16 @@ class DeviceOps(Ops):
         first, *others = weights = [w for _, w in pairs]
         return self.gpu.constants.made_of(first, "stacked", lambda: (self.concat(weights, 1),), others)[0]
 
+    # ---- windows ---------------------------------------------------------------------------------
+
     def window_sum(self, x: Array, window: Window) -> Array:
-        x, planes = self._dense(x), math.prod(x.shape[:2])
-        result = self.xp.empty((*x.shape[:2], *window.size_out), x.dtype)
-        if fixed := fixed_windows(window, planes):
-            self._fixed("window_sum", fixed.windows, x, result)
-        else:
-            index = index_type(x.size, result.size, window=window)
-            self._launch("window_sum", x, index, result.size, x, result, geometry(window, index))
-        return result
+        return self.pooling.sum(self._dense(x), window)
 
     def window_spread(self, g: Array, window: Window) -> Array:
-        g, planes = self._dense(g), math.prod(g.shape[:2])
-        result = self.xp.empty((*g.shape[:2], *window.size_in), g.dtype)
-        if fixed := fixed_windows(window, planes):
-            self._fixed("window_spread", fixed.inputs, g, result)
-        else:
-            index, threads = index_type(g.size, result.size, window=window), gathering(planes, window)
-            self._launch("window_spread", g, index, threads, g, result, geometry(window, index))
-        return result
+        return self.pooling.spread(self._dense(g), window)
 
     def max_route(self, g: Array, x: Array, window: Window) -> Array:
-        g, x, planes = self._dense(g), self._dense(x), math.prod(g.shape[:2])
-        result = self.xp.empty(x.shape, g.dtype)
-        if fixed := fixed_windows(window, planes):
-            first = self.xp.empty(g.shape, np.uint8)
-            self._fixed("max_first", fixed.windows, x, first)
-            self._fixed("max_route", fixed.inputs, g, first, result)
-        else:
-            index, threads = index_type(x.size, g.size, window=window), gathering(planes, window)
-            first, shape = self.xp.empty(g.shape, index.dtype), geometry(window, index)
-            self._launch("max_first", x, index, first.size, x, first, shape)
-            self._launch("max_route", g, index, threads, g, first, result, shape)
-        return result
-
-    def _fixed(self, kernel: str, owned: Owned, first: Array, *others: Array) -> None:
-        """A kernel's version for windows of a fixed size, for numbers of the first array's dtype."""
-        given = first, *others, owned.sliding, np.int32(owned.threads)
-        self.gpu.launch(f"{kernel}_fixed", first.dtype, owned.variant, owned.threads, *given)
-
-    def _launch(
-        self, kernel: str, like: Array, index: Any, threads: int, *arguments: Any, count: int | None = None
-    ) -> None:
-        """A kernel for numbers of ``like``'s dtype and indices of this type.
-
-        It is told the count last, the number of threads if not another.
-        """
-        last = index(threads if count is None else count)
-        self.gpu.launch(kernel, like.dtype, index.cpp, threads, *arguments, last)
+        return self.pooling.route(self._dense(g), self._dense(x), window)
 
     @staticmethod
     def _dense(x: Array) -> Array:
