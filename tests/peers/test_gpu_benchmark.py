@@ -2,8 +2,7 @@
 
 import pytest
 from kernels.compiling import GPP, WHY
-from kernels.conftest import with_gpu  # noqa: F401
-from kernels.test_bridge import cuda  # noqa: F401
+from kernels.conftest import cuda, with_gpu  # noqa: F401
 
 from .libraries import peer
 
