@@ -60,7 +60,10 @@ class Cases:
             return cast(Outcome, info.run(case, **settings))
 
         outcomes = [*(side_by_side.run(explained, parts) if singly else map(explained, parts))]
-        return next((found for outcome, found in early if outcome is outcomes[0]), None) or made(outcomes)
+        for outcome, explanation in early:
+            if outcome is outcomes[0]:  # and no other that the method made of it
+                return explanation
+        return made(outcomes)
 
     def _explanation(
         self,
@@ -71,6 +74,7 @@ class Cases:
         wanted: Wanted,
         outcomes: Sequence[Outcome],
     ) -> Explanation:
+        """Of what came of the batch's parts; the numbers of their values are not looked at."""
         target = settled(wanted, [outcome.aim for outcome in outcomes])
         values = concatenated([outcome.values for outcome in outcomes])
         return Explanation(

@@ -193,7 +193,10 @@ class Gpu:
     def launch_indexed(
         self, kernel: str, dtype: Any, index: Any, threads: int, *arguments: Any, count: int | None = None
     ) -> None:
-        """Run a kernel with indices of this type; it is told the count last, of threads if not another."""
+        """Run a kernel with indices of this type, which is told last how many items there are.
+
+        ``count``: these, where a thread has several.
+        """
         self.launch(kernel, dtype, index.cpp, threads, *arguments, index(threads if count is None else count))
 
     def launch_blocks(
